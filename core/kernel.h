@@ -1,0 +1,66 @@
+// Typed kernel slots: how an op reaches the code that runs on a device.
+//
+// An op's header declares a slot, its .cc defines it, and each device's file fills it:
+//   layer_norm.h        extern KernelSlot<void(const LayerNormArgs&)> layer_norm_forward;
+//   layer_norm.cc       constinit KernelSlot<void(const LayerNormArgs&)> layer_norm_forward("layer_norm_forward");
+//   layer_norm_cpu.cc   REGISTER_KERNEL(layer_norm_forward, Device::kCpu, LayerNormForwardCpu);
+// Kernels take pointers and sizes in a plain struct, never a Tensor.
+#ifndef TESSERA_CORE_KERNEL_H_
+#define TESSERA_CORE_KERNEL_H_
+
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "core/check.h"
+#include "core/device.h"
+
+namespace tessera {
+
+// The part of a slot that does not depend on its function type; all slots are listed by AllKernelSlots().
+class KernelSlotBase {
+ public:
+  constexpr explicit KernelSlotBase(const char* name) : name_(name) {}
+  std::string_view name() const { return name_; }
+  bool Has(Device device) const { return registered_[static_cast<int>(device)]; }
+
+ protected:
+  void MarkRegistered(Device device);
+  [[noreturn]] void FailMissing(Device device) const;
+
+ private:
+  const char* name_;
+  std::array<bool, kNumDevices> registered_ = {};
+};
+
+// Every slot for which some device has registered a kernel, in order of registration.
+const std::vector<const KernelSlotBase*>& AllKernelSlots();
+
+template <typename Fn>
+class KernelSlot : public KernelSlotBase {
+ public:
+  using KernelSlotBase::KernelSlotBase;
+
+  // Runs the device's kernel; CHECK-fails naming op, device and build option when the build has none.
+  template <typename... Args>
+  void operator()(Device device, Args&&... args) const {
+    Fn* fn = kernels_[static_cast<int>(device)];
+    if (fn == nullptr) FailMissing(device);
+    fn(std::forward<Args>(args)...);
+  }
+  bool Register(Device device, Fn* fn) {
+    kernels_[static_cast<int>(device)] = fn;
+    MarkRegistered(device);
+    return true;
+  }
+
+ private:
+  std::array<Fn*, kNumDevices> kernels_ = {};
+};
+
+#define REGISTER_KERNEL(slot, device, fn) \
+  [[maybe_unused]] static const bool slot##_registered = (slot).Register(device, fn)
+
+}  // namespace tessera
+
+#endif  // TESSERA_CORE_KERNEL_H_
