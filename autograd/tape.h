@@ -1,26 +1,28 @@
-// Reverse-mode differentiation on a linear tape: nodes in execution order, so backward is that order reversed.
+// Reverse-mode differentiation on a linear tape: nodes in execution order, so backward is that
+// order reversed.
 //
 //   Tape tape;                                    // records what this thread computes from now on
 //   tape.Watch(weight, weight_grad, /*accumulate=*/false);
 //   Tensor loss = ...;                            // ops call Record()
 //   tape.Backward(loss);                          // weight_grad now holds d loss / d weight
 //
-// An op records itself like this; the closure holds what its backward needs and is destroyed as soon as it ran:
+// An op records itself like this; the closure holds what its backward needs and is destroyed as
+// soon as it ran:
 //   Tensor Gelu(const Tensor& x) {
 //     Tensor y = ops::Gelu(x);
 //     Record("gelu", {&x}, {&y}, [x](GradContext& g) { g.Add(0, ops::GeluBackward(x, g.out())); });
 //     return y;
 //   }
-// Gradients have the dtype of their tensor (f32 for watched leaves) and have no gradients themselves. Memory of nodes
-// and closures comes from an arena that is reused by the next tape of the thread.
+// Gradients have the dtype of their tensor (f32 for watched leaves) and have no gradients
+// themselves. Memory of nodes and closures comes from an arena that is reused by the next tape of
+// the thread.
 #ifndef TESSERA_AUTOGRAD_TAPE_H_
 #define TESSERA_AUTOGRAD_TAPE_H_
 
 #include <array>
+#include <cstdint>
 #include <initializer_list>
-#include <memory>
 #include <new>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -40,24 +42,29 @@ struct GradDest {
 // What a node's backward sees.
 class GradContext {
  public:
-  // Gradient of output k. A node runs only if some output has one; the others are undefined tensors.
+  // Gradient of output k. A node runs only if some output has one; the others are undefined
+  // tensors.
   Tensor out(int k = 0) const;
   // True if input i needs a gradient; computing one that is not wanted is a waste.
   bool wants(int i) const;
-  // The place for the gradient of input i, for kernels that can write or accumulate in place. The kernel must fill it
-  // before the node returns. CHECKs wants(i).
+  // The place for the gradient of input i, for kernels that can write or accumulate in place. The
+  // kernel must fill it before the node returns. CHECKs wants(i).
   GradDest Dest(int i) const;
-  // Hands over a whole gradient of input i: kept as it is when it is the first, else added. Ignored unless wants(i).
+  // Hands over a whole gradient of input i: kept as it is when it is the first, else added. Ignored
+  // unless wants(i).
   void Add(int i, Tensor grad) const;
+  // Makes the gradient of output 0 that of `recomputed`, whose nodes this backward has just
+  // recorded.
+  void Seed(const Tensor& recomputed) const;
 
  private:
   friend class Tape;
-  GradContext(Tape& tape, const int32_t* inputs, int num_inputs, const int32_t* outputs)
+  GradContext(Tape& tape, const int64_t* inputs, int num_inputs, const int64_t* outputs)
       : tape_(tape), inputs_(inputs), num_inputs_(num_inputs), outputs_(outputs) {}
   Tape& tape_;
-  const int32_t* inputs_;
+  const int64_t* inputs_;
   int num_inputs_;
-  const int32_t* outputs_;
+  const int64_t* outputs_;
 };
 
 class Tape {
@@ -73,12 +80,14 @@ class Tape {
   // The tape that records on this thread, or null (none, or paused).
   static Tape* Active();
 
-  // Makes `leaf` require a gradient, written to (or added to) `grad`: f32, as many elements as the leaf.
+  // Makes `leaf` require a gradient, written to (or added to) `grad`: f32, as many elements as the
+  // leaf.
   void Watch(Tensor& leaf, const Tensor& grad, bool accumulate);
   // Gives `alias` (say the bf16 copy of a watched parameter) the slot of `leaf`.
   static void Alias(const Tensor& leaf, Tensor& alias) { alias.set_slot(leaf.slot()); }
 
-  // Runs all nodes in reverse, starting from d loss / d loss = seed. `loss` is a scalar f32. Empties the tape.
+  // Runs all nodes in reverse, starting from d loss / d loss = seed. `loss` is a scalar f32.
+  // Empties the tape.
   void Backward(const Tensor& loss, float seed = 1.0f);
 
   int64_t num_nodes() const { return static_cast<int64_t>(nodes_.size()); }
@@ -87,10 +96,6 @@ class Tape {
   template <typename Fn>
   void Push(const char* name, std::initializer_list<const Tensor*> inputs,
             std::initializer_list<Tensor*> outputs, Fn fn);
-  // Moves the gradient of `from` to `to` (checkpointing: the recomputed output takes over).
-  void MoveGrad(const Tensor& from, const Tensor& to);
-  // Gives `output` a slot of its own.
-  void NewSlot(Tensor& output);
 
  private:
   friend class GradContext;
@@ -100,7 +105,7 @@ class Tape {
     Shape shape;
     DType dtype;
     Device device;
-    Tensor grad;         // undefined until the first gradient arrives, except for leaves
+    Tensor grad;  // undefined until the first gradient arrives, except for leaves
     bool has_grad = false;
     bool leaf = false;
   };
@@ -109,19 +114,29 @@ class Tape {
     void (*run)(void* closure, GradContext& context);
     void (*destroy)(void* closure);
     void* closure;
+    Arena::Mark mark;  // top of the arena before the closure
     int num_inputs;
     int num_outputs;
-    std::array<int32_t, kMaxInputs> inputs;
-    std::array<int32_t, kMaxOutputs> outputs;
+    std::array<int64_t, kMaxInputs> inputs;
+    std::array<int64_t, kMaxOutputs> outputs;
   };
 
   Node& AppendNode(const char* name, std::initializer_list<const Tensor*> inputs,
                    std::initializer_list<Tensor*> outputs);
   void RunLastNode();
+  void AddGrad(int64_t slot, Tensor grad);
+  // The slot with this number, or null: kNoSlot and slots of earlier tapes have none.
+  Slot* Find(int64_t slot);
+  int64_t NewSlot(const Tensor& tensor);
 
-  std::vector<Node>& nodes_;  // owned by the thread, so that capacity is kept between steps
+  // Owned by the thread, so that a repeated step allocates nothing.
+  struct Buffers;
+  static Buffers& ThreadBuffers();
+  std::vector<Node>& nodes_;
   std::vector<Slot>& slots_;
   Arena& arena_;
+  int64_t
+      first_slot_;  // slot numbers grow over all tapes of the thread, so stale ones are recognised
 };
 
 // Stops recording on this thread while it lives.
@@ -137,16 +152,17 @@ class PauseTape {
 // True if a tape is active and one of the tensors needs a gradient.
 bool NeedsGrad(std::initializer_list<const Tensor*> inputs);
 
-// Appends a node to the active tape and gives the outputs their slots. Does nothing unless NeedsGrad(inputs). Undefined
-// tensors are allowed as inputs and never want a gradient.
+// Appends a node to the active tape and gives the outputs their slots. Does nothing unless
+// NeedsGrad(inputs). Undefined tensors are allowed as inputs and never want a gradient.
 template <typename Fn>
 void Record(const char* name, std::initializer_list<const Tensor*> inputs,
             std::initializer_list<Tensor*> outputs, Fn fn) {
   if (NeedsGrad(inputs)) Tape::Active()->Push(name, inputs, outputs, std::move(fn));
 }
 
-// Runs fn(x) -> Tensor without recording it; backward runs it again, recording, and so saves the memory of everything
-// inside at the price of a second forward (Chen et al., arXiv 1604.06174). fn must give the same values both times.
+// Runs fn(x) -> Tensor without recording it; backward runs it again, recording, and so saves the
+// memory of everything inside at the price of a second forward (Chen et al., arXiv 1604.06174). fn
+// must give the same values both times.
 template <typename Fn>
 Tensor Checkpoint(const Tensor& x, Fn fn) {
   Tape* tape = Tape::Active();
@@ -156,15 +172,9 @@ Tensor Checkpoint(const Tensor& x, Fn fn) {
     PauseTape pause;
     y = fn(x);
   }
-  y = y.Detach();
-  tape->NewSlot(y);
-  Tensor output = y.Detach();  // a closure may not own the output's memory longer than needed: it keeps only the slot
-  const int32_t slot = y.slot();
-  tape->Push("checkpoint", {&x}, {&y}, [x, fn = std::move(fn), tape, slot](GradContext&) {
-    Tensor again = fn(x);
-    Tensor original;
-    original.set_slot(slot);
-    tape->MoveGrad(original, again);
+  tape->Push("checkpoint", {&x}, {&y}, [x, fn = std::move(fn)](GradContext& g) {
+    const Tensor again = fn(x);
+    g.Seed(again);
   });
   return y;
 }
@@ -173,6 +183,7 @@ template <typename Fn>
 void Tape::Push(const char* name, std::initializer_list<const Tensor*> inputs,
                 std::initializer_list<Tensor*> outputs, Fn fn) {
   Node& node = AppendNode(name, inputs, outputs);
+  node.mark = arena_.Top();
   node.closure = new (arena_.Allocate(sizeof(Fn), alignof(Fn))) Fn(std::move(fn));
   node.run = [](void* closure, GradContext& context) { (*static_cast<Fn*>(closure))(context); };
   node.destroy = [](void* closure) { static_cast<Fn*>(closure)->~Fn(); };

@@ -1,8 +1,8 @@
 // Caching allocator of tensor memory.
 //
-// Sizes are rounded up to classes an eighth of a power of two apart; freed blocks are kept per class and handed out
-// again, so a training step that repeats its shapes makes no system call and no malloc. Blocks of 2 MiB and more are
-// mapped with huge pages. Thread-safe.
+// Sizes are rounded up to classes an eighth of a power of two apart; freed blocks are kept per
+// class and handed out again, so a training step that repeats its shapes makes no system call and
+// no malloc. Blocks of 2 MiB and more are mapped with huge pages. Thread-safe.
 #ifndef TESSERA_CORE_ALLOCATOR_H_
 #define TESSERA_CORE_ALLOCATOR_H_
 
@@ -17,11 +17,12 @@ inline constexpr int64_t kTensorAlignment = 64;  // bytes; a cache line and a fu
 struct AllocatorStats {
   int64_t bytes_in_use = 0;
   int64_t peak_bytes_in_use = 0;
-  int64_t bytes_reserved = 0;   // in use and cached
+  int64_t bytes_reserved = 0;     // in use and cached
   int64_t num_system_allocs = 0;  // requests that the cache could not serve
 };
 
-// Returns `bytes` of uninitialised memory aligned to kTensorAlignment. Aborts, naming the size, when the system has none.
+// Returns `bytes` of uninitialised memory aligned to kTensorAlignment. Aborts, naming the size,
+// when the system has none.
 void* Allocate(int64_t bytes, Device device);
 void Deallocate(void* ptr, int64_t bytes, Device device);
 
@@ -30,8 +31,8 @@ void ResetPeakBytes(Device device);
 // Gives all cached blocks back to the system.
 void ReleaseCachedMemory(Device device);
 
-// Fills memory with 0xFF bytes (NaN as float and bf16) on allocation and on release, for tests: what a kernel does not
-// write, or reads after its release, shows up as NaN.
+// Fills memory with 0xFF bytes (NaN as float and bf16) on allocation and on release, for tests:
+// what a kernel does not write, or reads after its release, shows up as NaN.
 void SetPoisonMemory(bool poison);
 
 }  // namespace tessera

@@ -1,4 +1,5 @@
-// Element types. bf16 is a storage type: kernels load it to float, compute in float and round to nearest even on store.
+// Element types. bf16 is a storage type: kernels load it to float, compute in float and round to
+// nearest even on store.
 #ifndef TESSERA_CORE_DTYPE_H_
 #define TESSERA_CORE_DTYPE_H_
 
@@ -22,7 +23,9 @@ struct BF16 {
     bits = std::isnan(value) ? static_cast<uint16_t>((u >> 16) | 0x40)
                              : static_cast<uint16_t>((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 constexpr int64_t SizeOf(DType dtype) {

@@ -2,8 +2,9 @@
 //
 // An op's header declares a slot, its .cc defines it, and each device's file fills it:
 //   layer_norm.h        extern KernelSlot<void(const LayerNormArgs&)> layer_norm_forward;
-//   layer_norm.cc       constinit KernelSlot<void(const LayerNormArgs&)> layer_norm_forward("layer_norm_forward");
-//   layer_norm_cpu.cc   REGISTER_KERNEL(layer_norm_forward, Device::kCpu, LayerNormForwardCpu);
+//   layer_norm.cc       constinit KernelSlot<void(const LayerNormArgs&)>
+//   layer_norm_forward("layer_norm_forward"); layer_norm_cpu.cc REGISTER_KERNEL(layer_norm_forward,
+//   Device::kCpu, LayerNormForwardCpu);
 // Kernels take pointers and sizes in a plain struct, never a Tensor.
 #ifndef TESSERA_CORE_KERNEL_H_
 #define TESSERA_CORE_KERNEL_H_
@@ -17,7 +18,8 @@
 
 namespace tessera {
 
-// The part of a slot that does not depend on its function type; all slots are listed by AllKernelSlots().
+// The part of a slot that does not depend on its function type; all slots are listed by
+// AllKernelSlots().
 class KernelSlotBase {
  public:
   constexpr explicit KernelSlotBase(const char* name) : name_(name) {}
@@ -41,7 +43,8 @@ class KernelSlot : public KernelSlotBase {
  public:
   using KernelSlotBase::KernelSlotBase;
 
-  // Runs the device's kernel; CHECK-fails naming op, device and build option when the build has none.
+  // Runs the device's kernel; CHECK-fails naming op, device and build option when the build has
+  // none.
   template <typename... Args>
   void operator()(Device device, Args&&... args) const {
     Fn* fn = kernels_[static_cast<int>(device)];

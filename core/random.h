@@ -1,8 +1,10 @@
-// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+// 1, 2, 3", SC 2011).
 //
-// A stream is named by (seed, purpose, a, b), for example (seed, kAugment, epoch, sample index): what it yields depends
-// on nothing else, so results are the same for any number of threads, workers and ranks, and after a resume.
-// Distributions are defined here, since those of <random> differ between standard libraries.
+// A stream is named by (seed, purpose, a, b), for example (seed, kAugment, epoch, sample index):
+// what it yields depends on nothing else, so results are the same for any number of threads,
+// workers and ranks, and after a resume. Distributions are defined here, since those of <random>
+// differ between standard libraries.
 #ifndef TESSERA_CORE_RANDOM_H_
 #define TESSERA_CORE_RANDOM_H_
 
@@ -37,14 +39,15 @@ class RandomStream {
  public:
   RandomStream(uint64_t seed, Purpose purpose, uint64_t a = 0, uint64_t b = 0);
 
-  uint32_t Next();                               // uniform over all 32-bit values
-  uint64_t Next64();                             // uniform over all 64-bit values
-  double Uniform();                              // [0, 1), 53 random bits
-  double Uniform(double low, double high);       // [low, high)
-  int64_t Integer(int64_t low, int64_t high);    // low..high, both included, without bias; CHECK low <= high
-  bool Bernoulli(double p);                      // true with probability p
-  double Normal();                               // mean 0, standard deviation 1 (Box-Muller)
-  double Beta(double alpha, double beta);        // from two Gammas; CHECK alpha, beta > 0
+  uint32_t Next();                          // uniform over all 32-bit values
+  uint64_t Next64();                        // uniform over all 64-bit values
+  double Uniform();                         // [0, 1), 53 random bits
+  double Uniform(double low, double high);  // [low, high)
+  int64_t Integer(int64_t low,
+                  int64_t high);  // low..high, both included, without bias; CHECK low <= high
+  bool Bernoulli(double p);       // true with probability p
+  double Normal();                // mean 0, standard deviation 1 (Box-Muller)
+  double Beta(double alpha, double beta);  // from two Gammas; CHECK alpha, beta > 0
 
  private:
   double Gamma(double alpha);  // scale 1 (Marsaglia and Tsang, ACM TOMS 26, 2000)

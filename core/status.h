@@ -1,7 +1,8 @@
 // Errors that a user can cause: absl::Status with where, found, expected and a suggestion.
 //
-// Exit codes of the program follow from the status code (see ExitCode): 0 ok, 2 configuration or command line, 3 data,
-// 4 memory, 5 numeric, 6 communication, 75 preempted and saved, 1 anything else.
+// Exit codes of the program follow from the status code (see ExitCode): 0 ok, 2 configuration or
+// command line, 3 data, 4 memory, 5 numeric, 6 communication, 75 preempted and saved, 1 anything
+// else.
 #ifndef TESSERA_CORE_STATUS_H_
 #define TESSERA_CORE_STATUS_H_
 
@@ -16,9 +17,9 @@
 #define TESSERA_CONCAT_(a, b) TESSERA_CONCAT_INNER_(a, b)
 
 // Returns from the enclosing function when `expr`, an absl::Status, is not ok.
-#define RETURN_IF_ERROR(expr)                                           \
-  do {                                                                  \
-    if (absl::Status status_ = (expr); !status_.ok()) return status_;   \
+#define RETURN_IF_ERROR(expr)                                         \
+  do {                                                                \
+    if (absl::Status status_ = (expr); !status_.ok()) return status_; \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto x, F()): binds the value of an absl::StatusOr, or returns its status.

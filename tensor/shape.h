@@ -16,7 +16,7 @@ class Shape {
  public:
   static constexpr int kMaxRank = 6;
 
-  Shape() = default;  // rank 0: a scalar, one element
+  Shape() = default;                           // rank 0: a scalar, one element
   Shape(std::initializer_list<int64_t> dims);  // NOLINT: written as {B, H, W, C} at call sites
   explicit Shape(absl::Span<const int64_t> dims);
 

@@ -1,7 +1,8 @@
 // Tensor: a value handle on dense, row-major memory. Images are [B, H, W, C], tokens are [B, N, C].
 //
-// Copies share storage; the last handle frees it. A view is a Reshape or a Slice of the leading dimension, both without
-// a copy; anything that permutes is a kernel. A Tensor also carries its autograd slot (autograd/tape.h).
+// Copies share storage; the last handle frees it. A view is a Reshape or a Slice of the leading
+// dimension, both without a copy; anything that permutes is a kernel. A Tensor also carries its
+// autograd slot (autograd/tape.h).
 #ifndef TESSERA_TENSOR_TENSOR_H_
 #define TESSERA_TENSOR_TENSOR_H_
 
@@ -36,7 +37,7 @@ struct Storage {
 
 class Tensor {
  public:
-  static constexpr int32_t kNoSlot = -1;
+  static constexpr int64_t kNoSlot = -1;
 
   Tensor() = default;  // no tensor: defined() is false
   Tensor(const Tensor& other);
@@ -72,8 +73,8 @@ class Tensor {
     return static_cast<T*>(raw());
   }
 
-  // The same elements under another shape of as many elements. Keeps the autograd slot: the gradient of a reshape is
-  // the same memory.
+  // The same elements under another shape of as many elements. Keeps the autograd slot: the
+  // gradient of a reshape is the same memory.
   Tensor Reshape(const Shape& shape) const;
   // Rows [begin, end) of the leading dimension, sharing storage. Has no autograd slot.
   Tensor Slice(int64_t begin, int64_t end) const;
@@ -87,8 +88,8 @@ class Tensor {
   // True if no other handle shares the storage.
   bool unique() const { return storage_ != nullptr && storage_->refs.load() == 1; }
 
-  int32_t slot() const { return slot_; }
-  void set_slot(int32_t slot) { slot_ = slot; }
+  int64_t slot() const { return slot_; }
+  void set_slot(int64_t slot) { slot_ = slot; }
 
  private:
   void swap(Tensor& other) noexcept;
@@ -97,7 +98,7 @@ class Tensor {
   int64_t offset_bytes_ = 0;
   Shape shape_;
   DType dtype_ = DType::kF32;
-  int32_t slot_ = kNoSlot;
+  int64_t slot_ = kNoSlot;
 };
 
 template <typename T>
