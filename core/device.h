@@ -3,14 +3,15 @@
 #define TESSERA_CORE_DEVICE_H_
 
 #include <cstdint>
-#include <string_view>
+
+#include "absl/strings/string_view.h"
 
 namespace tessera {
 
 enum class Device : uint8_t { kCpu, kCuda };
 inline constexpr int kNumDevices = 2;
 
-constexpr std::string_view Name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
+constexpr absl::string_view Name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
 
 }  // namespace tessera
 

@@ -7,7 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <string_view>
+
+#include "absl/strings/string_view.h"
 
 namespace tessera {
 
@@ -44,7 +45,7 @@ constexpr int64_t SizeOf(DType dtype) {
   return 0;
 }
 
-constexpr std::string_view Name(DType dtype) {
+constexpr absl::string_view Name(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return "f32";

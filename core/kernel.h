@@ -10,9 +10,9 @@
 #define TESSERA_CORE_KERNEL_H_
 
 #include <array>
-#include <string_view>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "core/check.h"
 #include "core/device.h"
 
@@ -23,7 +23,7 @@ namespace tessera {
 class KernelSlotBase {
  public:
   constexpr explicit KernelSlotBase(const char* name) : name_(name) {}
-  std::string_view name() const { return name_; }
+  absl::string_view name() const { return name_; }
   bool Has(Device device) const { return registered_[static_cast<int>(device)]; }
 
  protected:

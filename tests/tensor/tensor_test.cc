@@ -36,7 +36,7 @@ TEST(TensorDeathTest, AWrongTypeOrShapeNamesBoth) {
 TEST(BFloat16, RoundsToNearestEvenAndKeepsNan) {
   EXPECT_EQ(static_cast<float>(BF16(1.00390625f)), 1.0f);        // halfway, to even
   EXPECT_EQ(static_cast<float>(BF16(1.01171875f)), 1.015625f);   // halfway, to even
-  EXPECT_EQ(static_cast<float>(BF16(1.00390626f)), 1.0078125f);  // just above halfway
+  EXPECT_EQ(static_cast<float>(BF16(1.0039064f)), 1.0078125f);  // just above halfway
   EXPECT_TRUE(std::isnan(static_cast<float>(BF16(std::nanf("")))));
 }
 
