@@ -17,7 +17,7 @@ endif()
 # -fno-math-errno and -fno-trapping-math change no result; they let loops with sqrt or a compare vectorise.
 add_library(tessera_flags INTERFACE)
 target_compile_options(tessera_flags INTERFACE
-  -Wall -Wextra -Werror -Wno-unknown-pragmas -fno-math-errno -fno-trapping-math)
+  -Wall -Wextra -Werror -Wno-unknown-pragmas -Wno-missing-field-initializers -fno-math-errno -fno-trapping-math)
 if(TESSERA_SANITIZE)
   target_compile_options(tessera_flags INTERFACE
     -fsanitize=${TESSERA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

@@ -1,0 +1,41 @@
+// What the oneDNN-backed kernels share: engine, stream, dtype mapping and scratchpad memory.
+#ifndef TESSERA_TENSOR_ONEDNN_H_
+#define TESSERA_TENSOR_ONEDNN_H_
+
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "core/dtype.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+inline dnnl::engine& OneDnnEngine() {
+  static auto* const engine = new dnnl::engine(dnnl::engine::kind::cpu, 0);
+  return *engine;
+}
+
+inline dnnl::stream& OneDnnStream() {
+  thread_local dnnl::stream stream(OneDnnEngine());
+  return stream;
+}
+
+inline dnnl::memory::data_type OneDnnType(DType dtype) {
+  CHECK(dtype == DType::kF32 || dtype == DType::kBF16) << "oneDNN type of " << Name(dtype);
+  return dtype == DType::kF32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
+}
+
+// Before AVX-512, oneDNN has no bf16 kernels: products of bf16 then run in f32 on converted copies.
+inline bool OneDnnHasBf16() {
+  static const bool has = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  return has;
+}
+
+// Scratchpads come from our allocator (scratchpad_mode::user), so that a repeated step allocates
+// nothing.
+inline Tensor OneDnnScratch(const dnnl::memory::desc& desc) {
+  return Tensor::Empty({static_cast<int64_t>(desc.get_size())}, DType::kU8);
+}
+
+}  // namespace tessera
+
+#endif  // TESSERA_TENSOR_ONEDNN_H_

@@ -1,0 +1,137 @@
+// oneDNN matmul. Creating a primitive costs up to a millisecond, so each thread keeps one per
+// shape.
+#include <memory>
+#include <unordered_map>
+
+#include "absl/container/flat_hash_map.h"
+#include "core/parallel.h"
+#include "tensor/onednn.h"
+#include "tensor/ops/matmul/matmul.h"
+
+namespace tessera {
+namespace {
+
+using dnnl::memory;
+
+struct Key {
+  int64_t m, n, k;
+  bool transpose_a, transpose_b, accumulate, has_bias;
+  DType in_dtype, out_dtype;
+
+  friend bool operator==(const Key&, const Key&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const Key& key) {
+    return H::combine(std::move(h), key.m, key.n, key.k, key.transpose_a, key.transpose_b,
+                      key.accumulate, key.has_bias, key.in_dtype, key.out_dtype);
+  }
+};
+
+// The primitive of one shape with its memory objects, whose data pointers are set at each call.
+struct Product {
+  explicit Product(const Key& key);
+  void Run(const MatMulArgs& args);
+
+  dnnl::matmul primitive;
+  memory::desc scratch_desc;
+  memory a, b, bias, c, scratch;
+  std::unordered_map<int, memory> arguments;
+};
+
+memory::desc Matrix(int64_t rows, int64_t cols, bool transposed, DType dtype) {
+  return memory::desc({rows, cols}, OneDnnType(dtype),
+                      transposed ? memory::format_tag::ba : memory::format_tag::ab);
+}
+
+Product::Product(const Key& key) {
+  const dnnl::engine& engine = OneDnnEngine();
+  const memory::desc a_desc = Matrix(key.m, key.k, key.transpose_a, key.in_dtype);
+  const memory::desc b_desc = Matrix(key.k, key.n, key.transpose_b, key.in_dtype);
+  const memory::desc c_desc = Matrix(key.m, key.n, false, key.out_dtype);
+  const memory::desc bias_desc = Matrix(1, key.n, false, DType::kF32);
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (key.accumulate) {
+    dnnl::post_ops sum;
+    sum.append_sum(1.0f);
+    attributes.set_post_ops(sum);
+  }
+  const dnnl::matmul::desc desc = key.has_bias
+                                      ? dnnl::matmul::desc(a_desc, b_desc, bias_desc, c_desc)
+                                      : dnnl::matmul::desc(a_desc, b_desc, c_desc);
+  const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, engine);
+  primitive = dnnl::matmul(primitive_desc);
+  scratch_desc = primitive_desc.scratchpad_desc();
+  a = memory(a_desc, engine, nullptr);
+  b = memory(b_desc, engine, nullptr);
+  c = memory(c_desc, engine, nullptr);
+  scratch = memory(scratch_desc, engine, nullptr);
+  arguments = {
+      {DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}, {DNNL_ARG_SCRATCHPAD, scratch}};
+  if (key.has_bias) {
+    bias = memory(bias_desc, engine, nullptr);
+    arguments.emplace(DNNL_ARG_BIAS, bias);
+  }
+}
+
+void Product::Run(const MatMulArgs& args) {
+  a.set_data_handle(const_cast<void*>(args.a));
+  b.set_data_handle(const_cast<void*>(args.b));
+  c.set_data_handle(args.c);
+  if (args.bias != nullptr) bias.set_data_handle(const_cast<float*>(args.bias));
+  const Tensor scratch_memory = OneDnnScratch(scratch_desc);
+  scratch.set_data_handle(scratch_memory.raw());
+  primitive.execute(OneDnnStream(), arguments);
+  OneDnnStream().wait();
+}
+
+void RunProduct(const MatMulArgs& args) {
+  thread_local absl::flat_hash_map<Key, std::unique_ptr<Product>> products;
+  const Key key{args.m,
+                args.n,
+                args.k,
+                args.transpose_a,
+                args.transpose_b,
+                args.accumulate,
+                args.bias != nullptr,
+                args.in_dtype,
+                args.out_dtype};
+  std::unique_ptr<Product>& product = products[key];
+  if (product == nullptr) product = std::make_unique<Product>(key);
+  product->Run(args);
+}
+
+template <typename To, typename From>
+void Convert(const void* from, void* to, int64_t n) {
+  ParallelFor(n, int64_t{1} << 15, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      static_cast<To*>(to)[i] = To(static_cast<float>(static_cast<const From*>(from)[i]));
+    }
+  });
+}
+
+void RunConverted(const MatMulArgs& args) {
+  const Tensor a = Tensor::Empty({args.m * args.k}, DType::kF32);
+  const Tensor b = Tensor::Empty({args.k * args.n}, DType::kF32);
+  Convert<float, BF16>(args.a, a.raw(), a.numel());
+  Convert<float, BF16>(args.b, b.raw(), b.numel());
+  MatMulArgs f32 = args;
+  f32.a = a.raw();
+  f32.b = b.raw();
+  f32.in_dtype = f32.out_dtype = DType::kF32;
+  if (args.out_dtype == DType::kF32) return RunProduct(f32);
+  const Tensor c = Tensor::Empty({args.m * args.n}, DType::kF32);
+  if (args.accumulate) Convert<float, BF16>(args.c, c.raw(), c.numel());
+  f32.c = c.raw();
+  RunProduct(f32);
+  Convert<BF16, float>(c.raw(), args.c, c.numel());
+}
+
+void MatMulCpu(const MatMulArgs& args) {
+  if (args.in_dtype == DType::kBF16 && !OneDnnHasBf16()) return RunConverted(args);
+  RunProduct(args);
+}
+
+REGISTER_KERNEL(matmul, Device::kCpu, MatMulCpu);
+
+}  // namespace
+}  // namespace tessera
