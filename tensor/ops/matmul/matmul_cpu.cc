@@ -4,8 +4,8 @@
 #include <unordered_map>
 
 #include "absl/container/flat_hash_map.h"
-#include "core/parallel.h"
 #include "tensor/onednn.h"
+#include "tensor/ops/cast/cast.h"
 #include "tensor/ops/matmul/matmul.h"
 
 namespace tessera {
@@ -100,30 +100,24 @@ void RunProduct(const MatMulArgs& args) {
   product->Run(args);
 }
 
-template <typename To, typename From>
-void Convert(const void* from, void* to, int64_t n) {
-  ParallelFor(n, int64_t{1} << 15, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      static_cast<To*>(to)[i] = To(static_cast<float>(static_cast<const From*>(from)[i]));
-    }
-  });
-}
-
 void RunConverted(const MatMulArgs& args) {
+  const auto convert = [](const void* from, DType from_dtype, void* to, DType to_dtype, int64_t n) {
+    cast(Device::kCpu, CastArgs{from, to, n, from_dtype, to_dtype});
+  };
   const Tensor a = Tensor::Empty({args.m * args.k}, DType::kF32);
   const Tensor b = Tensor::Empty({args.k * args.n}, DType::kF32);
-  Convert<float, BF16>(args.a, a.raw(), a.numel());
-  Convert<float, BF16>(args.b, b.raw(), b.numel());
+  convert(args.a, DType::kBF16, a.raw(), DType::kF32, a.numel());
+  convert(args.b, DType::kBF16, b.raw(), DType::kF32, b.numel());
   MatMulArgs f32 = args;
   f32.a = a.raw();
   f32.b = b.raw();
   f32.in_dtype = f32.out_dtype = DType::kF32;
   if (args.out_dtype == DType::kF32) return RunProduct(f32);
   const Tensor c = Tensor::Empty({args.m * args.n}, DType::kF32);
-  if (args.accumulate) Convert<float, BF16>(args.c, c.raw(), c.numel());
+  if (args.accumulate) convert(args.c, DType::kBF16, c.raw(), DType::kF32, c.numel());
   f32.c = c.raw();
   RunProduct(f32);
-  Convert<BF16, float>(c.raw(), args.c, c.numel());
+  convert(c.raw(), DType::kF32, args.c, DType::kBF16, c.numel());
 }
 
 void MatMulCpu(const MatMulArgs& args) {
