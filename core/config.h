@@ -21,11 +21,11 @@
 #include <cstdint>
 #include <limits>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "core/config_node.h"
 #include "core/status.h"
 
@@ -37,7 +37,7 @@ struct FieldLimits {
   double max = std::numeric_limits<double>::infinity();
   bool excludes_min = false;
   bool excludes_max = false;
-  std::vector<std::string> choices = {};  // of strings; empty allows any
+  std::vector<std::string> choices;  // of strings; empty allows any
 };
 
 inline FieldLimits AtLeast(double min) { return {.min = min}; }
@@ -57,8 +57,8 @@ struct ConfigField {
   using Target =
       std::variant<std::monostate, bool*, int64_t*, double*, std::string*, std::vector<int64_t>*,
                    std::vector<double>*, std::vector<std::string>*, ConfigNode*>;
-  std::string_view name;
-  std::string_view help;
+  absl::string_view name;
+  absl::string_view help;
   FieldLimits limits;
   Target target;                      // monostate for a nested struct
   std::vector<ConfigField> children;  // of a nested struct
@@ -68,7 +68,8 @@ struct ConfigField {
 class FieldCollector {
  public:
   template <typename T>
-  void operator()(std::string_view name, T& value, std::string_view help, FieldLimits limits = {}) {
+  void operator()(absl::string_view name, T& value, absl::string_view help,
+                  FieldLimits limits = {}) {
     ConfigField field{name, help, std::move(limits), {}, {}};
     if constexpr (requires(FieldCollector & v) { value.VisitFields(v); }) {
       FieldCollector nested;
@@ -94,7 +95,7 @@ std::vector<ConfigField> FieldsOf(T& config) {
 namespace internal {
 absl::Status ReadFields(const ConfigNode& node, const std::vector<ConfigField>& fields);
 ConfigNode NodeFromFields(const std::vector<ConfigField>& fields);
-std::string DescribeFields(const std::vector<ConfigField>& fields, std::string_view prefix);
+std::string DescribeFields(const std::vector<ConfigField>& fields, absl::string_view prefix);
 uint64_t HashNode(const ConfigNode& node);
 }  // namespace internal
 
@@ -131,7 +132,7 @@ std::string DumpConfig(const T& config) {
 
 // A table of all fields for --help: dotted name, type, default, allowed values, meaning.
 template <typename T>
-std::string DescribeConfig(std::string_view prefix = "") {
+std::string DescribeConfig(absl::string_view prefix = "") {
   T defaults;
   return internal::DescribeFields(FieldsOf(defaults), prefix);
 }

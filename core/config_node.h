@@ -6,12 +6,12 @@
 #define TESSERA_CORE_CONFIG_NODE_H_
 
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace tessera {
 
@@ -25,15 +25,14 @@ class ConfigNode {
   bool quoted = false;         // a quoted scalar is a string, never a number or a truth value
   std::vector<Entry> entries;  // of a map in their order; of a list, with empty keys
   std::string place;           // "configs/a.yaml:12:3" or "override 'optim.lr=1'"
-  std::string
-      path;  // dotted name of this node in the configuration, as in "model"; empty for the root
+  std::string path;            // dotted name in the configuration, as in "model"; root: empty
 
   // The value under `key`, or null if there is none or this is no map.
-  const ConfigNode* Find(std::string_view key) const;
-  ConfigNode* Find(std::string_view key);
+  const ConfigNode* Find(absl::string_view key) const;
+  ConfigNode* Find(absl::string_view key);
   // Removes and returns the string under `key`, as in `name` of a model. ConfigError if it is
   // missing or no string.
-  absl::StatusOr<std::string> TakeString(std::string_view key);
+  absl::StatusOr<std::string> TakeString(absl::string_view key);
 };
 
 struct ConfigNode::Entry {
@@ -44,18 +43,21 @@ struct ConfigNode::Entry {
 
 // Parses one YAML document. Refuses anchors, aliases, tags, repeated keys, several documents, more
 // than 1 MiB and more than 32 levels. `source` names the text in errors and places.
-absl::StatusOr<ConfigNode> ParseYaml(std::string_view text, std::string_view source);
+absl::StatusOr<ConfigNode> ParseYaml(absl::string_view text, absl::string_view source);
+
+// Lays `over` on `base`: maps merge key by key, null changes nothing, anything else replaces what
+// was there.
+void MergeNode(ConfigNode over, ConfigNode* base);
 
 // The file at `path` on top of the files that its `extends:` key lists (one or a list, relative to
-// the file; later ones win), with `overrides` ("a.b=c", c in YAML) on top. Maps merge key by key,
-// anything else is replaced as a whole.
+// the file; later ones win), with `overrides` ("a.b=c", c in YAML) on top. See MergeNode.
 absl::StatusOr<ConfigNode> LoadConfigNode(const std::string& path,
                                           const std::vector<std::string>& overrides);
 
-// Puts "a.b=c" into `root`.
-absl::Status ApplyOverride(std::string_view override_text, ConfigNode* root);
+// Merges "a.b=c", c in YAML, into `root`. Nothing after the equals sign is the empty string.
+absl::Status ApplyOverride(absl::string_view override_text, ConfigNode* root);
 
-// YAML in block style (lists in flow style) that parses to the same node.
+// YAML in block style (lists in flow style) that reads back as the same configuration.
 std::string DumpYaml(const ConfigNode& node);
 
 }  // namespace tessera

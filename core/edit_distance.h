@@ -3,19 +3,19 @@
 #define TESSERA_CORE_EDIT_DISTANCE_H_
 
 #include <string>
-#include <string_view>
 
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
 namespace tessera {
 
 // Number of insertions, deletions, replacements and swaps of neighbours that turn `a` into `b`
 // (optimal string alignment, in bytes).
-int EditDistance(std::string_view a, std::string_view b);
+int EditDistance(absl::string_view a, absl::string_view b);
 
 // "; did you mean 'X'?" for the candidate X nearest to `name`, the first one of several; empty when
 // none is within a third of the name's length.
-std::string DidYouMean(std::string_view name, absl::Span<const std::string> candidates);
+std::string DidYouMean(absl::string_view name, absl::Span<const std::string> candidates);
 
 }  // namespace tessera
 

@@ -12,11 +12,11 @@
 #include <limits>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace tessera {
@@ -35,7 +35,7 @@ class WritableFile {
  public:
   virtual ~WritableFile() = default;
   virtual absl::Status Append(
-      std::string_view data) = 0;   // straight to the system, without a buffer
+      absl::string_view data) = 0;  // straight to the system, without a buffer
   virtual absl::Status Sync() = 0;  // on disk when it returns
   virtual absl::Status Close() = 0;
 };
@@ -93,7 +93,7 @@ class AtomicFile {
   AtomicFile& operator=(AtomicFile&& other) = delete;
   ~AtomicFile();  // without Commit: removes the temporary file
 
-  absl::Status Append(std::string_view data) { return file_->Append(data); }
+  absl::Status Append(absl::string_view data) { return file_->Append(data); }
   absl::Status Commit();  // sync, rename, sync the directory
 
  private:
@@ -107,7 +107,7 @@ class AtomicFile {
 };
 
 absl::Status WriteFileAtomically(FileSystem& fs, const std::string& path,
-                                 std::string_view contents);
+                                 absl::string_view contents);
 
 // A directory that appears at `path` with all its files or not at all. Until then they are in
 // ".tmp-NAME" beside it, where a run that died may have left one: Create removes that. `fs` must
@@ -122,7 +122,7 @@ class AtomicDirectory {
   // Where to write the files; who writes there directly syncs each of them (WriteFileAtomically
   // does).
   const std::string& temp_path() const { return temp_path_; }
-  absl::Status WriteFile(std::string_view name, std::string_view contents);
+  absl::Status WriteFile(absl::string_view name, absl::string_view contents);
   // Syncs the directory, renames it and syncs its parent. AlreadyExists if something is at `path`.
   absl::Status Publish();
 
@@ -135,11 +135,11 @@ class AtomicDirectory {
 };
 
 // "a/b" from "a" and "b"; an absolute `name` stays as it is.
-std::string JoinPath(std::string_view directory, std::string_view name);
+std::string JoinPath(absl::string_view directory, absl::string_view name);
 // "a/b" of "a/b/c"; "." of "c"; "/" of "/c".
-std::string DirectoryName(std::string_view path);
+std::string DirectoryName(absl::string_view path);
 // "c" of "a/b/c".
-std::string BaseName(std::string_view path);
+std::string BaseName(absl::string_view path);
 
 }  // namespace tessera
 
