@@ -1,30 +1,54 @@
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "tensor/ops/add/add_cpu.cc"
+#include "tensor/simd_targets.h"
+
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
 #include "core/parallel.h"
 #include "tensor/ops/add/add.h"
+#include "tensor/ops/float_types.h"
+#include "tensor/simd-inl.h"
 
-namespace tessera {
+HWY_BEFORE_NAMESPACE();
+namespace tessera::HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kGrain = int64_t{1} << 15;
-
 template <typename Y, typename X>
-void Add(const AddInPlaceArgs& args) {
-  Y* __restrict y = static_cast<Y*>(args.y);
-  const X* __restrict x = static_cast<const X*>(args.x);
-  ParallelFor(args.n, kGrain, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      y[i] = Y(static_cast<float>(y[i]) + static_cast<float>(x[i]));
-    }
+void Add(Y* y, const X* x, int64_t n) {
+  const FloatTag df;
+  ForEachVector(df, n, [=](int64_t i, auto lanes) HWY_ATTR {
+    StoreF32N(hn::Add(LoadF32N(df, y + i, lanes), LoadF32N(df, x + i, lanes)), df, y + i, lanes);
   });
 }
 
+void AddChunk(const AddInPlaceArgs& args, int64_t begin, int64_t end) {
+  WithFloatTypes(args.y_dtype, args.x_dtype, [&](auto y, auto x) {
+    Add(static_cast<decltype(y)*>(args.y) + begin, static_cast<const decltype(x)*>(args.x) + begin,
+        end - begin);
+  });
+}
+
+}  // namespace
+}  // namespace tessera::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tessera {
+namespace {
+
+HWY_EXPORT(AddChunk);
+
+constexpr int64_t kGrain = int64_t{1} << 15;
+
 void AddInPlaceCpu(const AddInPlaceArgs& args) {
-  const bool y_bf16 = args.y_dtype == DType::kBF16;
-  const bool x_bf16 = args.x_dtype == DType::kBF16;
-  if (y_bf16) return x_bf16 ? Add<BF16, BF16>(args) : Add<BF16, float>(args);
-  return x_bf16 ? Add<float, BF16>(args) : Add<float, float>(args);
+  ParallelFor(args.n, kGrain, [&](int64_t begin, int64_t end) {
+    HWY_DYNAMIC_DISPATCH(AddChunk)(args, begin, end);
+  });
 }
 
 REGISTER_KERNEL(add_in_place, Device::kCpu, AddInPlaceCpu);
 
 }  // namespace
 }  // namespace tessera
+#endif

@@ -1,7 +1,7 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "tensor/ops/cast/cast_cpu.cc"
 #include "tensor/simd_targets.h"
-// The order of these headers matters.
+
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 

@@ -1,0 +1,199 @@
+// oneDNN convolution, channels last, weights reordered to the layout that it prefers at each call:
+// they change with every optimizer step and are small beside the images.
+#include <array>
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+
+#include "absl/container/flat_hash_map.h"
+#include "tensor/onednn.h"
+#include "tensor/ops/cast/cast.h"
+#include "tensor/ops/conv2d/conv2d.h"
+
+namespace tessera {
+namespace {
+
+using dnnl::memory;
+using dnnl::prop_kind;
+constexpr dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
+
+enum class Pass { kForward, kInput, kWeight };
+
+struct Key {
+  std::array<int64_t, 14> numbers;
+  Pass pass;
+  DType in_dtype, out_dtype;
+
+  friend bool operator==(const Key&, const Key&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const Key& key) {
+    return H::combine(std::move(h), key.numbers, key.pass, key.in_dtype, key.out_dtype);
+  }
+};
+
+Key KeyOf(const Conv2dArgs& a, Pass pass) {
+  const Conv2dGeometry& g = a.geometry;
+  return {{a.batch, a.in_height, a.in_width, a.in_channels, a.out_channels, a.kernel_height,
+           a.kernel_width, g.stride, g.pad_top, g.pad_left, g.pad_bottom, g.pad_right,
+           a.bias != nullptr, 0},
+          pass,
+          a.in_dtype,
+          a.out_dtype};
+}
+
+// One pass of one shape. Data pointers are set at each call.
+class Convolution {
+ public:
+  Convolution(const Conv2dArgs& args, Pass pass);
+  void Run(const Conv2dArgs& args);
+
+ private:
+  dnnl::primitive primitive_;
+  dnnl::reorder reorder_;  // of weights to the primitive's layout, or of their gradient from it
+  Pass pass_;
+  memory source_, weight_, plain_weight_, bias_, destination_, scratch_;
+  std::unordered_map<int, memory> arguments_;
+};
+
+Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
+  const dnnl::engine& engine = OneDnnEngine();
+  const auto any = memory::format_tag::any;
+  const auto nhwc = memory::format_tag::nhwc;
+  const memory::desc source({a.batch, a.in_channels, a.in_height, a.in_width},
+                            OneDnnType(a.in_dtype), nhwc);
+  const memory::desc destination({a.batch, a.out_channels, a.out_height, a.out_width},
+                                 OneDnnType(a.out_dtype), nhwc);
+  const memory::dims weight_dims = {a.out_channels, a.in_channels, a.kernel_height, a.kernel_width};
+  // Products take operands of one type; a weight gradient is summed and kept in f32.
+  const DType weight_dtype = pass == Pass::kWeight  ? DType::kF32
+                             : pass == Pass::kInput ? a.out_dtype
+                                                    : a.in_dtype;
+  const memory::desc weight(weight_dims, OneDnnType(weight_dtype), any);
+  const memory::desc plain(weight_dims, memory::data_type::f32, memory::format_tag::oihw);
+  const memory::desc bias({a.out_channels}, memory::data_type::f32, memory::format_tag::x);
+  const memory::dims strides = {a.geometry.stride, a.geometry.stride};
+  const memory::dims begin = {a.geometry.pad_top, a.geometry.pad_left};
+  const memory::dims end = {a.geometry.pad_bottom, a.geometry.pad_right};
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+
+  const dnnl::convolution_forward::desc forward_desc =
+      a.bias != nullptr
+          ? dnnl::convolution_forward::desc(prop_kind::forward_training, kDirect, source, weight,
+                                            bias, destination, strides, begin, end)
+          : dnnl::convolution_forward::desc(prop_kind::forward_training, kDirect, source, weight,
+                                            destination, strides, begin, end);
+  // The gradients' descriptors want a forward one as a hint, with the weights in the forward's
+  // type.
+  const memory::desc hint_weight(weight_dims, OneDnnType(a.in_dtype), any);
+  const auto hint = [&] {
+    return dnnl::convolution_forward::primitive_desc(
+        {prop_kind::forward_training, kDirect, source, hint_weight, destination, strides, begin,
+         end},
+        engine);
+  };
+  memory::desc blocked;
+  memory::desc scratch;
+  if (pass == Pass::kForward) {
+    const dnnl::convolution_forward::primitive_desc desc(forward_desc, attributes, engine);
+    primitive_ = dnnl::convolution_forward(desc);
+    blocked = desc.weights_desc();
+    scratch = desc.scratchpad_desc();
+  } else if (pass == Pass::kInput) {
+    const dnnl::convolution_backward_data::primitive_desc desc(
+        {kDirect, source, weight, destination, strides, begin, end}, attributes, engine, hint());
+    primitive_ = dnnl::convolution_backward_data(desc);
+    blocked = desc.weights_desc();
+    scratch = desc.scratchpad_desc();
+  } else {
+    const dnnl::convolution_backward_weights::primitive_desc desc(
+        {kDirect, source, weight, destination, strides, begin, end}, attributes, engine, hint());
+    primitive_ = dnnl::convolution_backward_weights(desc);
+    blocked = desc.diff_weights_desc();
+    scratch = desc.scratchpad_desc();
+  }
+  source_ = memory(source, engine, nullptr);
+  weight_ = memory(blocked, engine, nullptr);
+  plain_weight_ = memory(plain, engine, nullptr);
+  bias_ = memory(bias, engine, nullptr);
+  destination_ = memory(destination, engine, nullptr);
+  scratch_ = memory(scratch, engine, nullptr);
+  const bool backward = pass != Pass::kForward;
+  arguments_ = {{pass == Pass::kInput ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, source_},
+                {pass == Pass::kWeight ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, weight_},
+                {backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_DST, destination_},
+                {DNNL_ARG_SCRATCHPAD, scratch_}};
+  if (a.bias != nullptr) arguments_.emplace(DNNL_ARG_BIAS, bias_);
+  if (pass == Pass::kWeight) {
+    dnnl::primitive_attr sum;
+    dnnl::post_ops ops;
+    if (a.accumulate) ops.append_sum(1.0f);
+    sum.set_post_ops(ops);
+    reorder_ = dnnl::reorder({engine, blocked, engine, plain, sum});
+  } else {
+    reorder_ = dnnl::reorder({engine, plain, engine, blocked});
+  }
+}
+
+void Convolution::Run(const Conv2dArgs& a) {
+  const Tensor weight = OneDnnScratch(weight_.get_desc());
+  const Tensor scratch = OneDnnScratch(scratch_.get_desc());
+  weight_.set_data_handle(weight.raw());
+  scratch_.set_data_handle(scratch.raw());
+  source_.set_data_handle(pass_ == Pass::kInput ? a.dx : const_cast<void*>(a.x));
+  destination_.set_data_handle(pass_ == Pass::kForward ? a.y : const_cast<void*>(a.dy));
+  plain_weight_.set_data_handle(pass_ == Pass::kWeight ? a.dweight : const_cast<float*>(a.weight));
+  if (a.bias != nullptr) bias_.set_data_handle(const_cast<float*>(a.bias));
+  dnnl::stream& stream = OneDnnStream();
+  if (pass_ != Pass::kWeight) reorder_.execute(stream, plain_weight_, weight_);
+  primitive_.execute(stream, arguments_);
+  if (pass_ == Pass::kWeight) reorder_.execute(stream, weight_, plain_weight_);
+  stream.wait();
+}
+
+void RunCached(const Conv2dArgs& args, Pass pass) {
+  thread_local absl::flat_hash_map<Key, std::unique_ptr<Convolution>> convolutions;
+  Key key = KeyOf(args, pass);
+  key.numbers.back() = args.accumulate;
+  std::unique_ptr<Convolution>& convolution = convolutions[key];
+  if (convolution == nullptr) convolution = std::make_unique<Convolution>(args, pass);
+  convolution->Run(args);
+}
+
+// Without bf16 instructions the same pass runs in f32 on converted copies.
+template <Pass pass>
+void Conv2dCpu(const Conv2dArgs& args) {
+  const bool bf16 = args.in_dtype == DType::kBF16 || args.out_dtype == DType::kBF16;
+  if (!bf16 || OneDnnHasBf16()) return RunCached(args, pass);
+  const int64_t in = args.batch * args.in_height * args.in_width * args.in_channels;
+  const int64_t out = args.batch * args.out_height * args.out_width * args.out_channels;
+  const Tensor source = Tensor::Empty({in}, DType::kF32);
+  const Tensor destination = Tensor::Empty({out}, DType::kF32);
+  const auto copy = [](const void* from, DType from_dtype, void* to, DType to_dtype, int64_t n) {
+    if (from_dtype != to_dtype) {
+      cast(Device::kCpu, CastArgs{from, to, n, from_dtype, to_dtype});
+    } else {
+      std::memcpy(to, from, n * SizeOf(from_dtype));
+    }
+  };
+  Conv2dArgs f32 = args;
+  f32.in_dtype = f32.out_dtype = DType::kF32;
+  if (args.x != nullptr) copy(args.x, args.in_dtype, source.raw(), DType::kF32, in);
+  if (args.dy != nullptr) copy(args.dy, args.out_dtype, destination.raw(), DType::kF32, out);
+  f32.x = f32.dx = source.raw();
+  f32.y = destination.raw();
+  f32.dy = destination.raw();
+  RunCached(f32, pass);
+  if (pass == Pass::kForward) copy(f32.y, DType::kF32, args.y, args.out_dtype, out);
+  if (pass == Pass::kInput) copy(f32.dx, DType::kF32, args.dx, args.in_dtype, in);
+}
+
+constexpr auto kForward = Conv2dCpu<Pass::kForward>;
+constexpr auto kInput = Conv2dCpu<Pass::kInput>;
+constexpr auto kWeight = Conv2dCpu<Pass::kWeight>;
+REGISTER_KERNEL(conv2d_forward, Device::kCpu, kForward);
+REGISTER_KERNEL(conv2d_backward_input, Device::kCpu, kInput);
+REGISTER_KERNEL(conv2d_backward_weight, Device::kCpu, kWeight);
+
+}  // namespace
+}  // namespace tessera
