@@ -1,0 +1,39 @@
+// Layers that are one product: Linear and Conv2d. The weight is used in the dtype of the input.
+#ifndef TESSERA_LAYERS_LINEAR_H_
+#define TESSERA_LAYERS_LINEAR_H_
+
+#include "autograd/ops/conv2d.h"
+#include "layers/module.h"
+
+namespace tessera::layers {
+
+// y = x weight^T + bias. Parameters: weight [out, in] (truncated normal, 0.02), bias [out] (zeros).
+class Linear : public Module {
+ public:
+  Linear(int64_t in_features, int64_t out_features, bool has_bias = true);
+  // x [..., in] f32 or bf16 -> [..., out] of `out_dtype`.
+  Tensor Forward(const Tensor& x, DType out_dtype) const;
+  // The bias, or an undefined tensor: for attentions that pad with it.
+  const Tensor& bias() const;
+
+ private:
+  Parameter& weight_;
+  Parameter* bias_ = nullptr;
+};
+
+// Dense convolution, channels last. Parameters: weight [out, in, k, k] and bias [out], uniform
+// within 1 / sqrt(in * k * k).
+class Conv2d : public Module {
+ public:
+  Conv2d(int64_t in_channels, int64_t out_channels, int64_t kernel_size);
+  // x [B, H, W, in] f32 or bf16 -> [B, OH, OW, out] of `out_dtype`.
+  Tensor Forward(const Tensor& x, const Conv2dGeometry& geometry, DType out_dtype) const;
+
+ private:
+  Parameter& weight_;
+  Parameter& bias_;
+};
+
+}  // namespace tessera::layers
+
+#endif  // TESSERA_LAYERS_LINEAR_H_

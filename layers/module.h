@@ -1,0 +1,148 @@
+// Module: a tree of named parameters, and the flat buffers that hold their values and gradients.
+//
+// A module adds its parameters and children in its constructor; the names joined by dots are the
+// checkpoint's names:
+//   class Linear : public Module {
+//    public:
+//     Linear(int64_t in, int64_t out)
+//         : weight_(AddParameter("weight", {out, in}, Init::TruncatedNormal(0.02))) {}
+//     Tensor Forward(const Tensor& x) const;
+//    private:
+//     Parameter& weight_;
+//   };
+// After the tree is built, a ParameterStore gives every parameter its slice of the flat buffers.
+// Modules stay where they were made: they are neither copied nor moved.
+#ifndef TESSERA_LAYERS_MODULE_H_
+#define TESSERA_LAYERS_MODULE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "autograd/tape.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+// How a parameter starts.
+struct Init {
+  enum class Kind { kConstant, kUniform, kTruncatedNormal };
+  Kind kind = Kind::kConstant;
+  double scale = 0.0;
+
+  static Init Zeros() { return {Kind::kConstant, 0.0}; }
+  static Init Ones() { return {Kind::kConstant, 1.0}; }
+  // Uniform in [-bound, bound).
+  static Init Uniform(double bound) { return {Kind::kUniform, bound}; }
+  // Normal with this standard deviation, redrawn outside [-2, 2] (absolute bounds, as timm's
+  // trunc_normal_).
+  static Init TruncatedNormal(double std) { return {Kind::kTruncatedNormal, std}; }
+};
+
+// A learned tensor. Its value is f32; with bf16 compute it also has a bf16 copy, refreshed after
+// each optimizer step.
+class Parameter {
+ public:
+  Parameter(const Shape& shape, const Init& init) : shape_(shape), init_(init) {}
+
+  const Shape& shape() const { return shape_; }
+  const Init& init() const { return init_; }
+  // Weight decay applies to matrices and kernels, not to biases and the parameters of norms.
+  bool decays() const { return shape_.rank() >= 2; }
+
+  const Tensor& value() const { return value_; }  // f32
+  const Tensor& grad() const { return grad_; }    // f32; holds the gradient after Tape::Backward
+  // The value as an operand of products in `dtype`: f32, or the bf16 copy (CHECKs that the store
+  // keeps one).
+  const Tensor& As(DType dtype) const;
+
+ private:
+  friend class ParameterStore;
+  Shape shape_;
+  Init init_;
+  Tensor value_;
+  Tensor grad_;
+  Tensor bf16_;
+};
+
+class Module {
+ public:
+  Module() = default;
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  // Calls fn(full name, parameter) for every parameter below, in the order in which they were
+  // added.
+  void VisitParameters(const std::function<void(const std::string&, Parameter&)>& fn,
+                       const std::string& prefix = "");
+
+ protected:
+  Parameter& AddParameter(std::string name, const Shape& shape, const Init& init);
+  // Makes a child module of type M; it lives as long as this module.
+  template <typename M, typename... Args>
+  M& AddChild(std::string name, Args&&... args);
+
+ private:
+  // Parameters and children in one list, which keeps their order.
+  struct Member {
+    std::string name;
+    std::unique_ptr<Parameter> parameter;
+    std::unique_ptr<Module> child;
+  };
+  std::vector<Member> members_;
+};
+
+// Flat buffers of all parameters of a module: one for values, one for gradients, one for bf16
+// copies. Each parameter is a slice that starts at a multiple of 16 elements (a cache line of
+// floats); the gaps are zero in every buffer.
+class ParameterStore {
+ public:
+  struct Entry {
+    std::string name;
+    Parameter* parameter;
+    int64_t offset;  // in elements
+  };
+
+  // Lays out the buffers and initialises every value from (seed, the parameter's name). With
+  // `bf16_copies`, parameters also get their bf16 copy.
+  ParameterStore(Module& module, uint64_t seed, bool bf16_copies);
+
+  const std::vector<Entry>& entries() const { return entries_; }
+  // The parameter of this name, or null.
+  Parameter* Find(absl::string_view name) const;
+  int64_t num_parameters() const { return num_parameters_; }  // without the gaps
+
+  const Tensor& values() const { return values_; }  // f32, all slices and gaps
+  const Tensor& grads() const { return grads_; }    // f32, same layout
+  const Tensor& bf16() const { return bf16_; }      // bf16, same layout; undefined without copies
+
+  // Makes the parameters leaves of the tape: gradients overwrite, or add to, what grads() holds.
+  void Watch(Tape& tape, bool accumulate);
+  // Brings the bf16 copies up to date, after values were loaded or changed by other means than the
+  // optimizer's sweep.
+  void RefreshCopies();
+
+ private:
+  std::vector<Entry> entries_;
+  int64_t num_parameters_ = 0;
+  Tensor values_;
+  Tensor grads_;
+  Tensor bf16_;
+};
+
+template <typename M, typename... Args>
+M& Module::AddChild(std::string name, Args&&... args) {
+  auto child = std::make_unique<M>(std::forward<Args>(args)...);
+  M& reference = *child;
+  members_.push_back({std::move(name), nullptr, std::move(child)});
+  return reference;
+}
+
+}  // namespace tessera
+
+#endif  // TESSERA_LAYERS_MODULE_H_
