@@ -115,6 +115,24 @@ HWY_INLINE void ForEachVector(FloatTag df, int64_t n, const Fn& fn) {
   if (i < n) fn(i, n - i);
 }
 
+// Sum of fn(i, lanes), called as above, in four interleaved partial sums to hide the latency of an
+// addition. fn's result must be zero in the lanes past the end.
+template <typename Fn>
+HWY_INLINE FloatVec SumOverVectors(FloatTag df, int64_t n, const Fn& fn) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
+  FloatVec s0 = hn::Zero(df), s1 = s0, s2 = s0, s3 = s0;
+  int64_t i = 0;
+  for (; i + 4 * lanes <= n; i += 4 * lanes) {
+    s0 = hn::Add(s0, fn(i, WholeVector()));
+    s1 = hn::Add(s1, fn(i + lanes, WholeVector()));
+    s2 = hn::Add(s2, fn(i + 2 * lanes, WholeVector()));
+    s3 = hn::Add(s3, fn(i + 3 * lanes, WholeVector()));
+  }
+  for (; i + lanes <= n; i += lanes) s0 = hn::Add(s0, fn(i, WholeVector()));
+  if (i < n) s1 = hn::Add(s1, fn(i, n - i));
+  return hn::Add(hn::Add(s0, s1), hn::Add(s2, s3));
+}
+
 HWY_INLINE float SumF32(FloatTag df, FloatVec v) { return hn::GetLane(hn::SumOfLanes(df, v)); }
 HWY_INLINE float MaxF32(FloatTag df, FloatVec v) { return hn::GetLane(hn::MaxOfLanes(df, v)); }
 

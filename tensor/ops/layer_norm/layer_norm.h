@@ -1,0 +1,77 @@
+// Layer normalisation over the last axis (Ba et al., arXiv 1607.06450), statistics in f32.
+#ifndef TESSERA_TENSOR_OPS_LAYER_NORM_LAYER_NORM_H_
+#define TESSERA_TENSOR_OPS_LAYER_NORM_LAYER_NORM_H_
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/kernel.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+struct LayerNormArgs {
+  const void* x;       // [rows, channels]
+  const float* gamma;  // [channels]
+  const float* beta;   // [channels]
+  void* y;             // [rows, channels]
+  float* mean;         // [rows]
+  float* rstd;         // [rows]
+  int64_t rows;
+  int64_t channels;
+  float eps;
+  DType x_dtype;  // f32 or bf16
+  DType y_dtype;  // f32 or bf16
+};
+extern KernelSlot<void(const LayerNormArgs&)> layer_norm;
+
+struct LayerNormBackwardArgs {
+  const void* dy;      // [rows, channels]
+  const void* x;       // [rows, channels]
+  const float* mean;   // [rows]
+  const float* rstd;   // [rows]
+  const float* gamma;  // [channels]
+  void* dx;            // [rows, channels], of x's dtype
+  float* dgamma;       // [channels], or null
+  float* dbeta;        // [channels], or null
+  int64_t rows;
+  int64_t channels;
+  bool accumulate_dx;
+  bool accumulate_dgamma;
+  bool accumulate_dbeta;
+  DType dy_dtype;  // f32 or bf16
+  DType x_dtype;   // f32 or bf16
+};
+extern KernelSlot<void(const LayerNormBackwardArgs&)> layer_norm_backward;
+
+namespace ops {
+
+struct LayerNormResult {
+  Tensor y;     // [..., C]
+  Tensor mean;  // f32, one per row
+  Tensor rstd;  // f32, one per row: 1 / sqrt(biased variance + eps)
+};
+
+// y = (x - mean) * rstd * gamma + beta per row: x [..., C] f32 or bf16, gamma and beta f32 [C]; y
+// of `out_dtype`.
+LayerNormResult LayerNorm(const Tensor& x, const Tensor& gamma, const Tensor& beta, float eps,
+                          DType out_dtype);
+
+// Where the gradients of a layer norm go; undefined tensors are not wanted.
+struct LayerNormGradients {
+  Tensor dx;      // [..., C], of x's dtype
+  Tensor dgamma;  // f32 [C]
+  Tensor dbeta;   // f32 [C]
+  bool accumulate_dx = false;
+  bool accumulate_dgamma = false;
+  bool accumulate_dbeta = false;
+};
+
+// Gradients of y's input and parameters from dy [..., C], f32 or bf16.
+void LayerNormBackward(const Tensor& dy, const Tensor& x, const Tensor& mean, const Tensor& rstd,
+                       const Tensor& gamma, const LayerNormGradients& gradients);
+
+}  // namespace ops
+}  // namespace tessera
+
+#endif  // TESSERA_TENSOR_OPS_LAYER_NORM_LAYER_NORM_H_

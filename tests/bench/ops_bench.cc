@@ -1,0 +1,88 @@
+// Elementwise and row-wise ops at the sizes of DaViT-Tiny: 224 px, batch 8.
+#include <benchmark/benchmark.h>
+
+#include "core/random.h"
+#include "tensor/ops/add/add.h"
+#include "tensor/ops/cast/cast.h"
+#include "tensor/ops/layer_norm/layer_norm.h"
+
+namespace tessera {
+namespace {
+
+Tensor Random(const Shape& shape, DType dtype = DType::kF32) {
+  RandomStream random(1, Purpose::kTest);
+  const Tensor t = Tensor::Empty(shape, DType::kF32);
+  for (int64_t i = 0; i < t.numel(); ++i) {
+    t.data<float>()[i] = static_cast<float>(random.Next()) * 0x1p-31f - 1.0f;
+  }
+  return ops::Cast(t, dtype);
+}
+
+DType DTypeArg(const benchmark::State& state, int index) {
+  return state.range(index) == 0 ? DType::kF32 : DType::kBF16;
+}
+
+void Bytes(benchmark::State& state, int64_t bytes) {
+  state.SetBytesProcessed(state.iterations() * bytes);
+}
+
+constexpr int64_t kHidden = 25088 * 384;
+
+void BM_AddInPlace(benchmark::State& state) {
+  const Tensor y = Random({kHidden}), x = Random({kHidden});
+  for (auto _ : state) ops::AddInPlace(y, x);
+  Bytes(state, 12 * kHidden);
+}
+BENCHMARK(BM_AddInPlace)->UseRealTime();
+
+void BM_CastToBF16(benchmark::State& state) {
+  const Tensor x = Random({kHidden}), y = Random({kHidden}, DType::kBF16);
+  for (auto _ : state) ops::CastTo(x, y);
+  Bytes(state, 6 * kHidden);
+}
+BENCHMARK(BM_CastToBF16)->UseRealTime();
+
+void BM_CastToF32(benchmark::State& state) {
+  const Tensor x = Random({kHidden}, DType::kBF16), y = Random({kHidden});
+  for (auto _ : state) ops::CastTo(x, y);
+  Bytes(state, 6 * kHidden);
+}
+BENCHMARK(BM_CastToF32)->UseRealTime();
+
+// Arguments: rows, channels, 1 if y (or dy) is bf16.
+void NormSizes(benchmark::internal::Benchmark* b) {
+  for (const int64_t bf16 : {0, 1}) {
+    b->Args({25088, 96, bf16})->Args({6272, 192, bf16})->Args({1568, 384, bf16});
+    b->Args({392, 768, bf16});
+  }
+  b->UseRealTime();
+}
+
+void BM_LayerNorm(benchmark::State& state) {
+  const Tensor x = Random({state.range(0), state.range(1)});
+  const Tensor gamma = Random({state.range(1)}), beta = Random({state.range(1)});
+  const DType dtype = DTypeArg(state, 2);
+  for (auto _ : state) benchmark::DoNotOptimize(ops::LayerNorm(x, gamma, beta, 1e-5f, dtype));
+  Bytes(state, x.numel() * (4 + SizeOf(dtype)));
+}
+BENCHMARK(BM_LayerNorm)->Apply(NormSizes);
+
+void BM_LayerNormBackward(benchmark::State& state) {
+  const Tensor x = Random({state.range(0), state.range(1)});
+  const DType dtype = DTypeArg(state, 2);
+  const Tensor dy = Random(x.shape(), dtype);
+  const Tensor gamma = Random({state.range(1)});
+  const auto result = ops::LayerNorm(x, gamma, gamma, 1e-5f, dtype);
+  const ops::LayerNormGradients gradients{Random(x.shape()), Random(gamma.shape()),
+                                          Random(gamma.shape())};
+  for (auto _ : state) {
+    ops::LayerNormBackward(dy, x, result.mean, result.rstd, gamma, gradients);
+  }
+  Bytes(state, x.numel() * (8 + SizeOf(dtype)));
+}
+BENCHMARK(BM_LayerNormBackward)->Apply(NormSizes);
+
+}  // namespace
+}  // namespace tessera
+
+BENCHMARK_MAIN();
