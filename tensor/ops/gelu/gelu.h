@@ -1,0 +1,56 @@
+// GELU with the exact normal distribution function: x Phi(x) (Hendrycks and Gimpel, arXiv
+// 1606.08415).
+#ifndef TESSERA_TENSOR_OPS_GELU_GELU_H_
+#define TESSERA_TENSOR_OPS_GELU_GELU_H_
+
+#include <cstdint>
+
+#include "core/dtype.h"
+#include "core/kernel.h"
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+struct GeluArgs {
+  const void* x;  // [n]
+  void* y;        // [n]; may be x
+  int64_t n;
+  DType dtype;  // f32 or bf16
+};
+extern KernelSlot<void(const GeluArgs&)> gelu;
+
+struct GeluBackwardArgs {
+  const void* dy;  // [rows, columns]
+  const void* x;   // [rows, columns]
+  void* dx;        // [rows, columns]; may be dy
+  float* dbias;    // [columns]: sum of dx over rows; or null
+  int64_t rows;
+  int64_t columns;
+  bool accumulate_dx;
+  bool accumulate_dbias;
+  DType dtype;  // of dy, x and dx: f32 or bf16
+};
+extern KernelSlot<void(const GeluBackwardArgs&)> gelu_backward;
+
+namespace ops {
+
+// x Phi(x), of x's shape and dtype (f32 or bf16). Absolute error under 4e-7 before rounding to
+// bf16.
+Tensor Gelu(const Tensor& x);
+
+// Where the gradients go.
+struct GeluGradients {
+  Tensor dx;     // of x's dtype; may share dy's memory unless accumulated to
+  Tensor dbias;  // f32 [C], or undefined: the sum of dx over rows, the gradient of a bias that was
+                 // added to x [..., C]
+  bool accumulate_dx = false;
+  bool accumulate_dbias = false;
+};
+
+// dx = dy (Phi(x) + x phi(x)); dy, x and dx have one shape and dtype.
+void GeluBackward(const Tensor& dy, const Tensor& x, const GeluGradients& gradients);
+
+}  // namespace ops
+}  // namespace tessera
+
+#endif  // TESSERA_TENSOR_OPS_GELU_GELU_H_
