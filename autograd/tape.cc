@@ -1,5 +1,6 @@
 #include "autograd/tape.h"
 
+#include "core/trace.h"
 #include "tensor/ops/add/add.h"
 
 namespace tessera {
@@ -112,6 +113,7 @@ void Tape::RunLastNode() {
   for (int k = 0; k < node.num_outputs; ++k) has_grad |= Find(node.outputs[k])->has_grad;
   const size_t num_nodes = nodes_.size();
   if (has_grad) {
+    const TraceScope trace(node.name);
     GradContext context(*this, node.inputs.data(), node.num_inputs, node.outputs.data());
     node.run(node.closure, context);
   }

@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "core/trace.h"
+
 namespace tessera {
 namespace {
 
@@ -41,6 +43,21 @@ TEST(Tape, DifferentiatesAGraphWithSharedInputs) {
   EXPECT_EQ(*dx.data<float>(), 5 + 1 + 2 * 15 * 5);
   EXPECT_EQ(*dy.data<float>(), 3 + 2 * 15 * 3);
   EXPECT_EQ(tape.num_nodes(), 0);
+}
+
+TEST(Tape, TracesBackwardNodesByName) {
+  Tensor x = Scalar(2.0f), dx = Scalar(0.0f);
+  Tape tape;
+  tape.Watch(x, dx, false);
+  const Tensor loss = Plus(Multiply(x, x), Multiply(x, x));
+  SetTraceMode(TraceMode::kEvents);
+  tape.Backward(loss);
+  SetTraceMode(TraceMode::kOff);
+  int64_t calls = 0;
+  for (const TraceRow& row : TraceSummary()) {
+    if (row.name == "multiply") calls = row.calls;
+  }
+  EXPECT_EQ(calls, 2);
 }
 
 TEST(Tape, AccumulatesIntoALeafWhenAsked) {
