@@ -83,13 +83,13 @@ Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
                                             bias, destination, strides, begin, end)
           : dnnl::convolution_forward::desc(prop_kind::forward_training, kDirect, source, weight,
                                             destination, strides, begin, end);
-  // The gradients' descriptors want a forward one as a hint, with the weights in the forward's
-  // type.
-  const memory::desc hint_weight(weight_dims, OneDnnType(a.in_dtype), any);
+  // The gradients' descriptors want a forward one as a hint, all in the type of their operands.
   const auto hint = [&] {
+    const auto operand = OneDnnType(pass == Pass::kInput ? a.out_dtype : a.in_dtype);
     return dnnl::convolution_forward::primitive_desc(
-        {prop_kind::forward_training, kDirect, source, hint_weight, destination, strides, begin,
-         end},
+        {prop_kind::forward_training, kDirect, memory::desc(source.dims(), operand, nhwc),
+         memory::desc(weight_dims, operand, any), memory::desc(destination.dims(), operand, nhwc),
+         strides, begin, end},
         engine);
   };
   memory::desc blocked;
