@@ -147,6 +147,13 @@ Tensor GradContext::out(int k) const {
   return slot.has_grad ? slot.grad.Reshape(slot.shape) : Tensor();
 }
 
+Tensor GradContext::Take(int k) const {
+  Tape::Slot& slot = *tape_.Find(outputs_[k]);
+  if (!slot.has_grad) return Tensor();
+  const Tensor grad = std::move(slot.grad);
+  return grad.Reshape(slot.shape);
+}
+
 bool GradContext::wants(int i) const {
   CHECK_LT(i, num_inputs_);
   return tape_.Find(inputs_[i]) != nullptr;

@@ -45,6 +45,9 @@ class GradContext {
   // Gradient of output k. A node runs only if some output has one; the others are undefined
   // tensors.
   Tensor out(int k = 0) const;
+  // The same, taken away from the tape: a node may overwrite its memory, say with the gradient of
+  // an input, if the result is unique().
+  Tensor Take(int k = 0) const;
   // True if input i needs a gradient; computing one that is not wanted is a waste.
   bool wants(int i) const;
   // The place for the gradient of input i, for kernels that can write or accumulate in place. The

@@ -11,11 +11,16 @@ constinit KernelSlot<void(const GeluBackwardArgs&)> gelu_backward("gelu_backward
 namespace ops {
 
 Tensor Gelu(const Tensor& x) {
-  CHECK(IsFloat(x.dtype())) << "gelu: " << Describe(x);
   Tensor y = Tensor::Empty(x.shape(), x.dtype(), x.device());
-  if (x.numel() == 0) return y;
-  gelu(x.device(), GeluArgs{.x = x.raw(), .y = y.raw(), .n = x.numel(), .dtype = x.dtype()});
+  GeluTo(x, y);
   return y;
+}
+
+void GeluTo(const Tensor& x, const Tensor& y) {
+  CHECK(IsFloat(x.dtype()) && y.dtype() == x.dtype() && y.numel() == x.numel())
+      << "gelu: " << Describe(x) << " -> " << Describe(y);
+  if (x.numel() == 0) return;
+  gelu(x.device(), GeluArgs{.x = x.raw(), .y = y.raw(), .n = x.numel(), .dtype = x.dtype()});
 }
 
 void GeluBackward(const Tensor& dy, const Tensor& x, const GeluGradients& gradients) {

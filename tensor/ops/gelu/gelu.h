@@ -37,6 +37,8 @@ namespace ops {
 // x Phi(x), of x's shape and dtype (f32 or bf16). Absolute error under 4e-7 before rounding to
 // bf16.
 Tensor Gelu(const Tensor& x);
+// The same, written to y, which may be x.
+void GeluTo(const Tensor& x, const Tensor& y);
 
 // Where the gradients go.
 struct GeluGradients {

@@ -1,0 +1,20 @@
+// Differentiable exact GELU.
+#ifndef TESSERA_AUTOGRAD_OPS_GELU_H_
+#define TESSERA_AUTOGRAD_OPS_GELU_H_
+
+#include "tensor/tensor.h"
+
+namespace tessera {
+
+// x Phi(x), of x's shape and dtype (f32 or bf16). Backward overwrites the incoming gradient where
+// nothing else holds it. When no gradient is recorded and x is the only handle on its memory (pass
+// it by std::move), the result takes that memory.
+Tensor Gelu(Tensor x);
+
+// Gelu(x w^T + bias), as Linear (autograd/ops/linear.h) with a result of x's dtype, and Gelu: one
+// node, because the gradient of the bias comes for free with that of GELU.
+Tensor LinearGelu(const Tensor& x, const Tensor& w, const Tensor& bias);
+
+}  // namespace tessera
+
+#endif  // TESSERA_AUTOGRAD_OPS_GELU_H_
