@@ -4,6 +4,8 @@
 #include "core/random.h"
 #include "tensor/ops/add/add.h"
 #include "tensor/ops/cast/cast.h"
+#include "tensor/ops/depthwise_conv/depthwise_conv.h"
+#include "tensor/ops/gelu/gelu.h"
 #include "tensor/ops/layer_norm/layer_norm.h"
 
 namespace tessera {
@@ -81,6 +83,56 @@ void BM_LayerNormBackward(benchmark::State& state) {
   Bytes(state, x.numel() * (8 + SizeOf(dtype)));
 }
 BENCHMARK(BM_LayerNormBackward)->Apply(NormSizes);
+
+// Arguments: side of the map, channels; batch 8.
+void MapSizes(benchmark::internal::Benchmark* b) {
+  b->Args({56, 96})->Args({28, 192})->Args({14, 384})->Args({7, 768})->UseRealTime();
+}
+
+Tensor Map(const benchmark::State& state) {
+  return Random({8, state.range(0), state.range(0), state.range(1)});
+}
+
+void BM_DepthwiseConv(benchmark::State& state) {
+  const Tensor x = Map(state), bias = Random({state.range(1)});
+  const Tensor weight = Random({state.range(1), 1, 3, 3});
+  for (auto _ : state) benchmark::DoNotOptimize(ops::DepthwiseConv(x, weight, bias, true));
+  Bytes(state, 8 * x.numel());
+}
+BENCHMARK(BM_DepthwiseConv)->Apply(MapSizes);
+
+void BM_DepthwiseConvGradInput(benchmark::State& state) {
+  const Tensor dy = Map(state), dx = Map(state);
+  const Tensor weight = Random({state.range(1), 1, 3, 3});
+  for (auto _ : state) ops::DepthwiseConvGradInput(dy, weight, true, dx, false);
+  Bytes(state, 8 * dy.numel());
+}
+BENCHMARK(BM_DepthwiseConvGradInput)->Apply(MapSizes);
+
+void BM_DepthwiseConvGradWeight(benchmark::State& state) {
+  const Tensor dy = Map(state), x = Map(state);
+  const ops::DepthwiseConvGradients gradients{Random({state.range(1), 1, 3, 3}),
+                                              Random({state.range(1)})};
+  for (auto _ : state) ops::DepthwiseConvGradWeight(dy, x, gradients);
+  Bytes(state, 8 * x.numel());
+}
+BENCHMARK(BM_DepthwiseConvGradWeight)->Apply(MapSizes);
+
+// Argument: 1 for bf16.
+void BM_Gelu(benchmark::State& state) {
+  const Tensor x = Random({kHidden}, DTypeArg(state, 0)), y = x.Clone();
+  for (auto _ : state) ops::GeluTo(x, y);
+  Bytes(state, 2 * x.bytes());
+}
+BENCHMARK(BM_Gelu)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_GeluBackward(benchmark::State& state) {
+  const Tensor x = Random({25088, 384}, DTypeArg(state, 0)), dy = x.Clone();
+  const Tensor dbias = Random({384});
+  for (auto _ : state) ops::GeluBackward(dy, x, {.dx = dy, .dbias = dbias});
+  Bytes(state, 3 * x.bytes());
+}
+BENCHMARK(BM_GeluBackward)->Arg(0)->Arg(1)->UseRealTime();
 
 }  // namespace
 }  // namespace tessera

@@ -1,0 +1,33 @@
+#include "autograd/ops/depthwise_conv.h"
+
+#include "autograd/tape.h"
+#include "tensor/ops/depthwise_conv/depthwise_conv.h"
+
+namespace tessera {
+
+Tensor DepthwiseConv(const Tensor& x, const Tensor& weight, const Tensor& bias, bool residual) {
+  Tensor y = ops::DepthwiseConv(x, weight, bias, residual);
+  Record("depthwise_conv", {&x, &weight, &bias}, {&y},
+         [x = x.Detach(), weight = weight.Detach(), residual](GradContext& g) {
+           const Tensor dy = g.out();
+           ops::DepthwiseConvGradients to;
+           if (g.wants(1)) {
+             const GradDest dweight = g.Dest(1);
+             to.dweight = dweight.tensor;
+             to.accumulate_dweight = dweight.accumulate;
+           }
+           if (g.wants(2)) {
+             const GradDest dbias = g.Dest(2);
+             to.dbias = dbias.tensor;
+             to.accumulate_dbias = dbias.accumulate;
+           }
+           if (g.wants(1) || g.wants(2)) ops::DepthwiseConvGradWeight(dy, x, to);
+           if (g.wants(0)) {
+             const GradDest dx = g.Dest(0);
+             ops::DepthwiseConvGradInput(dy, weight, residual, dx.tensor, dx.accumulate);
+           }
+         });
+  return y;
+}
+
+}  // namespace tessera
