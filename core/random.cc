@@ -19,12 +19,17 @@ std::array<uint32_t, 4> Philox4x32(std::array<uint32_t, 4> c, std::array<uint32_
   return c;
 }
 
-RandomStream::RandomStream(uint64_t seed, Purpose purpose, uint64_t a, uint64_t b) {
-  const uint64_t key =
-      SplitMix64(SplitMix64(SplitMix64(seed) ^ static_cast<uint64_t>(purpose)) ^ a);
-  key_ = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
-  counter_ = {0, 0, static_cast<uint32_t>(b), static_cast<uint32_t>(b >> 32)};
+RandomKey::RandomKey(uint64_t seed, Purpose purpose, uint64_t a, uint64_t b) {
+  const uint64_t k = SplitMix64(SplitMix64(SplitMix64(seed) ^ static_cast<uint64_t>(purpose)) ^ a);
+  key = {static_cast<uint32_t>(k), static_cast<uint32_t>(k >> 32)};
+  nonce = {static_cast<uint32_t>(b), static_cast<uint32_t>(b >> 32)};
 }
+
+RandomStream::RandomStream(const RandomKey& key)
+    : key_(key.key), counter_{0, 0, key.nonce[0], key.nonce[1]} {}
+
+RandomStream::RandomStream(uint64_t seed, Purpose purpose, uint64_t a, uint64_t b)
+    : RandomStream(RandomKey(seed, purpose, a, b)) {}
 
 uint32_t RandomStream::Next() {
   if (used_ == 4) {

@@ -35,8 +35,18 @@ enum class Purpose : uint32_t {
   kTest = 7,
 };
 
+// The name of a stream in the form that Philox takes it, for kernels that make many words at once:
+// word i of the stream is word i % 4 of the block with counter {i / 4 (64 bits, low word first),
+// nonce}.
+struct RandomKey {
+  RandomKey(uint64_t seed, Purpose purpose, uint64_t a = 0, uint64_t b = 0);
+  std::array<uint32_t, 2> key;
+  std::array<uint32_t, 2> nonce;
+};
+
 class RandomStream {
  public:
+  explicit RandomStream(const RandomKey& key);
   RandomStream(uint64_t seed, Purpose purpose, uint64_t a = 0, uint64_t b = 0);
 
   uint32_t Next();                          // uniform over all 32-bit values
