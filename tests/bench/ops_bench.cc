@@ -1,12 +1,22 @@
 // Elementwise and row-wise ops at the sizes of DaViT-Tiny: 224 px, batch 8.
 #include <benchmark/benchmark.h>
 
+#include <vector>
+
 #include "core/random.h"
 #include "tensor/ops/add/add.h"
 #include "tensor/ops/cast/cast.h"
+#include "tensor/ops/column_sum/column_sum.h"
 #include "tensor/ops/depthwise_conv/depthwise_conv.h"
+#include "tensor/ops/dropout/dropout.h"
 #include "tensor/ops/gelu/gelu.h"
 #include "tensor/ops/layer_norm/layer_norm.h"
+#include "tensor/ops/mean_pool/mean_pool.h"
+#include "tensor/ops/optimizer/optimizer.h"
+#include "tensor/ops/residual/residual.h"
+#include "tensor/ops/softmax/softmax.h"
+#include "tensor/ops/squared_norm/squared_norm.h"
+#include "tensor/ops/top_k/top_k.h"
 
 namespace tessera {
 namespace {
@@ -133,6 +143,80 @@ void BM_GeluBackward(benchmark::State& state) {
   Bytes(state, 3 * x.bytes());
 }
 BENCHMARK(BM_GeluBackward)->Arg(0)->Arg(1)->UseRealTime();
+
+constexpr int64_t kParameters = 28'360'168;  // of DaViT-Tiny
+
+// Argument: 1 to write the bf16 copy, 2 to update the moving average too.
+void BM_AdamW(benchmark::State& state) {
+  const Tensor p = Random({kParameters}), g = Random({kParameters});
+  const Tensor m = Tensor::Zeros({kParameters}, DType::kF32), v = m.Clone();
+  const std::vector<ParameterRange> ranges = {{0, kParameters, 0.05f, 1.0f}};
+  const ops::FlatParameters parameters{p, g,
+                                       state.range(0) > 0 ? ops::Cast(p, DType::kBF16) : Tensor(),
+                                       state.range(0) > 1 ? p.Clone() : Tensor(), ranges};
+  for (auto _ : state) ops::AdamW(parameters, m, v, {.lr = 1e-3, .step = 10});
+  Bytes(state, kParameters * (28 + (state.range(0) > 0 ? 2 : 0) + (state.range(0) > 1 ? 8 : 0)));
+}
+BENCHMARK(BM_AdamW)->Arg(0)->Arg(1)->Arg(2)->UseRealTime();
+
+void BM_SquaredNorm(benchmark::State& state) {
+  const Tensor g = Random({kParameters});
+  for (auto _ : state) benchmark::DoNotOptimize(ops::SquaredNorm(g));
+  Bytes(state, 4 * kParameters);
+}
+BENCHMARK(BM_SquaredNorm)->UseRealTime();
+
+// Argument: 1 if the branch is bf16.
+void BM_AddResidual(benchmark::State& state) {
+  const Tensor x = Random({8, 56 * 56, 96}), y = x.Clone();
+  const Tensor r = Random(x.shape(), DTypeArg(state, 0)), scale = Random({8});
+  for (auto _ : state) ops::AddResidualTo(x, r, scale, y);
+  Bytes(state, x.bytes() + y.bytes() + r.bytes());
+}
+BENCHMARK(BM_AddResidual)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_ScaleSamples(benchmark::State& state) {
+  const Tensor x = Random({8, 56 * 56, 96}), scale = Random({8});
+  const DType dtype = DTypeArg(state, 0);
+  for (auto _ : state) benchmark::DoNotOptimize(ops::ScaleSamples(x, scale, dtype));
+  Bytes(state, x.numel() * (4 + SizeOf(dtype)));
+}
+BENCHMARK(BM_ScaleSamples)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_MeanPool(benchmark::State& state) {
+  const Tensor x = Random({8, 7, 7, 768});
+  for (auto _ : state) benchmark::DoNotOptimize(ops::MeanPool(x));
+  Bytes(state, x.bytes());
+}
+BENCHMARK(BM_MeanPool)->UseRealTime();
+
+// Argument: 1 for bf16.
+void BM_Dropout(benchmark::State& state) {
+  const Tensor x = Random({kHidden}, DTypeArg(state, 0));
+  for (auto _ : state) ops::DropoutTo(x, 0.1, RandomKey(1, Purpose::kDropout), x);
+  Bytes(state, 2 * x.bytes());
+}
+BENCHMARK(BM_Dropout)->Arg(0)->Arg(1)->UseRealTime();
+
+// Arguments: rows, columns, 1 for bf16.
+void BM_ColumnSum(benchmark::State& state) {
+  const Tensor x = Random({state.range(0), state.range(1)}, DTypeArg(state, 2));
+  const Tensor sum = Random({state.range(1)});
+  for (auto _ : state) ops::ColumnSum(x, sum, false);
+  Bytes(state, x.bytes());
+}
+BENCHMARK(BM_ColumnSum)
+    ->Args({25088, 96, 0})
+    ->Args({25088, 288, 1})
+    ->Args({392, 3072, 1})
+    ->UseRealTime();
+
+void BM_SoftmaxTopK(benchmark::State& state) {
+  const Tensor x = Random({256, 1000});
+  for (auto _ : state) benchmark::DoNotOptimize(ops::TopK(ops::Softmax(x), 5));
+  Bytes(state, 3 * x.bytes());
+}
+BENCHMARK(BM_SoftmaxTopK)->UseRealTime();
 
 }  // namespace
 }  // namespace tessera
