@@ -18,6 +18,10 @@ absl::string_view WithoutTrailingSlashes(absl::string_view path) {
   return path;
 }
 
+std::string ReplacedPath(const std::string& path) {
+  return JoinPath(DirectoryName(path), absl::StrFormat(".old-%s", BaseName(path)));
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> FileSystem::ReadFile(const std::string& path, int64_t max_bytes) {
@@ -120,6 +124,29 @@ absl::Status AtomicDirectory::Publish() {
   RETURN_IF_ERROR(fs_->SyncDirectory(temp_path_));
   RETURN_IF_ERROR(fs_->Rename(temp_path_, path_));
   return std::exchange(fs_, nullptr)->SyncDirectory(DirectoryName(path_));
+}
+
+absl::Status AtomicDirectory::Replace() {
+  CHECK(fs_ != nullptr) << path_ << ": published twice";
+  RETURN_IF_ERROR(fs_->SyncDirectory(temp_path_));
+  const std::string replaced_path = ReplacedPath(path_);
+  // Without a directory at `path` the replaced one may be the only good one: it stays.
+  if (fs_->Exists(path_)) {
+    RETURN_IF_ERROR(fs_->RemoveTree(replaced_path));
+    RETURN_IF_ERROR(fs_->Rename(path_, replaced_path));
+  }
+  RETURN_IF_ERROR(fs_->Rename(temp_path_, path_));
+  FileSystem& fs = *std::exchange(fs_, nullptr);
+  RETURN_IF_ERROR(fs.SyncDirectory(DirectoryName(path_)));
+  if (!fs.Exists(replaced_path)) return absl::OkStatus();
+  const absl::Status removed = fs.RemoveTree(replaced_path);
+  if (!removed.ok()) LOG(WARNING) << removed.message();
+  return absl::OkStatus();
+}
+
+std::string ResolveReplaced(FileSystem& fs, const std::string& path) {
+  const std::string replaced_path = ReplacedPath(path);
+  return !fs.Exists(path) && fs.Exists(replaced_path) ? replaced_path : path;
 }
 
 }  // namespace tessera

@@ -125,6 +125,9 @@ class AtomicDirectory {
   absl::Status WriteFile(absl::string_view name, absl::string_view contents);
   // Syncs the directory, renames it and syncs its parent. AlreadyExists if something is at `path`.
   absl::Status Publish();
+  // Like Publish, but takes the place of a directory at `path`. That one is called ".old-NAME"
+  // until the new one is there; should the program die in between, ResolveReplaced finds it.
+  absl::Status Replace();
 
  private:
   AtomicDirectory(FileSystem& fs, std::string path, std::string temp_path);
@@ -133,6 +136,10 @@ class AtomicDirectory {
   std::string path_;
   std::string temp_path_;
 };
+
+// Where the directory `path` is to be read: at `path`, or, when a replacement was cut short, where
+// it left the directory of before.
+std::string ResolveReplaced(FileSystem& fs, const std::string& path);
 
 // "a/b" from "a" and "b"; an absolute `name` stays as it is.
 std::string JoinPath(absl::string_view directory, absl::string_view name);

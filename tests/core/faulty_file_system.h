@@ -36,7 +36,15 @@ class FaultyFileSystem : public FileSystem {
     fail_at_ = num_operations_ + skip;
     error_ = std::move(error);
   }
-  void FailNever() { fail_at_ = -1; }
+  // As if the program died there: that operation and all later ones fail.
+  void DieAt(int64_t skip) {
+    FailAt(skip, absl::UnknownError("died"));
+    dead_ = true;
+  }
+  void FailNever() {
+    fail_at_ = -1;
+    dead_ = false;
+  }
   int64_t num_operations() const { return num_operations_; }
 
   void PowerLoss(Entries entries) { Crash(entries, root_.get()); }
@@ -189,7 +197,11 @@ class FaultyFileSystem : public FileSystem {
     return absl::StrSplit(path, '/', absl::SkipEmpty());
   }
 
-  absl::Status Count() { return num_operations_++ == fail_at_ ? error_ : absl::OkStatus(); }
+  absl::Status Count() {
+    const int64_t operation = num_operations_++;
+    if (fail_at_ < 0) return absl::OkStatus();
+    return operation == fail_at_ || (dead_ && operation > fail_at_) ? error_ : absl::OkStatus();
+  }
 
   std::shared_ptr<Node> Lookup(const std::string& path) const {
     std::shared_ptr<Node> node = root_;
@@ -215,6 +227,7 @@ class FaultyFileSystem : public FileSystem {
   std::set<std::string> locked_;
   int64_t num_operations_ = 0;
   int64_t fail_at_ = -1;
+  bool dead_ = false;
   absl::Status error_;
 };
 

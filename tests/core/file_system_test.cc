@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "core/check.h"
 #include "tests/core/faulty_file_system.h"
 
 namespace tessera {
@@ -223,6 +224,53 @@ TEST(AtomicDirectory, RemovesWhatADeadRunLeft) {
   ASSERT_TRUE(WriteFileAtomically(fs, "/run/.tmp-step-2/left", "x").ok());
   ASSERT_TRUE(PublishTwoFiles(fs).ok());
   EXPECT_THAT(*fs.ListDirectory("/run/step-2"), ElementsAre("a", "b"));
+}
+
+absl::Status ReplaceBest(FileSystem& fs, absl::string_view contents) {
+  ASSIGN_OR_RETURN(AtomicDirectory directory, AtomicDirectory::Create(fs, "/run/best"));
+  RETURN_IF_ERROR(directory.WriteFile("a", contents));
+  return directory.Replace();
+}
+
+std::string ReadBest(FileSystem& fs) {
+  return fs.ReadFile(JoinPath(ResolveReplaced(fs, "/run/best"), "a")).value_or("nothing");
+}
+
+TEST(AtomicDirectory, ReplacesAndLeavesNothingElse) {
+  FaultyFileSystem fs;
+  MakeOldFile(&fs);
+  for (const char* contents : {"1", "2", "3"}) {
+    ASSERT_TRUE(ReplaceBest(fs, contents).ok());
+    EXPECT_EQ(ReadBest(fs), contents);
+    EXPECT_THAT(*fs.ListDirectory("/run"), ElementsAre("best", "file"));
+  }
+}
+
+TEST(AtomicDirectory, SomeCompleteDirectoryIsReadAfterDeathOrPowerLossAtAnyTwoReplacements) {
+  constexpr int kNumOperations = 13;
+  FLAGS_minloglevel = google::GLOG_ERROR;  // leftovers are warned about
+  for (int variant = 0; variant < 4; ++variant) {
+    for (int first = 0; first < kNumOperations; ++first) {
+      for (int second = 0; second < kNumOperations; ++second) {
+        FaultyFileSystem fs;
+        MakeOldFile(&fs);
+        ASSERT_TRUE(ReplaceBest(fs, "old").ok());
+        std::string newest = "old";
+        for (const auto& [position, contents] :
+             {std::pair(first, "new"), std::pair(second, "newer")}) {
+          if (variant & 1) fs.DieAt(position);
+          if (!(variant & 1)) fs.FailAt(position, absl::FailedPreconditionError("disk full"));
+          if (ReplaceBest(fs, contents).ok()) newest = contents;
+          fs.FailNever();
+          if (variant & 2) fs.PowerLoss(FaultyFileSystem::Entries::kSyncedOnly);
+          const std::string read = ReadBest(fs);
+          ASSERT_TRUE(read == newest || read == contents)
+              << variant << " " << first << " " << second << ": " << read << ", not " << newest;
+          newest = read;
+        }
+      }
+    }
+  }
 }
 
 }  // namespace
