@@ -1,82 +1,52 @@
 #include "autograd/ops/linear.h"
 
-#include <gtest/gtest.h>
-
-#include <cmath>
-
-#include "autograd/tape.h"
-#include "core/random.h"
-#include "tensor/ops/cast/cast.h"
+#include "autograd/ops/cast.h"
+#include "tests/gradcheck.h"
 
 namespace tessera {
 namespace {
 
-Tensor Random(const Shape& shape, uint64_t seed) {
-  RandomStream random(seed, Purpose::kTest);
-  Tensor t = Tensor::Empty(shape, DType::kF32);
-  for (int64_t i = 0; i < t.numel(); ++i) {
-    t.data<float>()[i] = static_cast<float>(random.Uniform(-1, 1));
-  }
-  return t;
+std::vector<Tensor> Inputs() {
+  return {RandomTensor({2, 5, 7}, DType::kF32, 1), RandomTensor({3, 7}, DType::kF32, 2),
+          RandomTensor({3}, DType::kF32, 3)};
 }
 
-// sum of y * coefficients, whose gradient with respect to y is the coefficients.
-Tensor Dot(const Tensor& y, const Tensor& coefficients) {
-  Tensor loss = Tensor::Zeros({}, DType::kF32);
-  const Tensor values = ops::Cast(y, DType::kF32);
-  for (int64_t i = 0; i < y.numel(); ++i) {
-    *loss.data<float>() += values.data<float>()[i] * coefficients.data<float>()[i];
-  }
-  Record("dot", {&y}, {&loss}, [coefficients, dtype = y.dtype()](GradContext& g) {
-    g.Add(0, ops::Cast(coefficients, dtype));
-  });
-  return loss;
+// The product of operands in one dtype with its result in another.
+TensorFn Product(DType in_dtype, DType out_dtype) {
+  return [=](const std::vector<Tensor>& in) {
+    Tensor w = ops::Cast(in[1], in_dtype);
+    Tape::Alias(in[1], w);
+    return Linear(Cast(in[0], in_dtype), w, in[2], out_dtype);
+  };
 }
 
-class LinearGradient : public testing::TestWithParam<DType> {};
-
-TEST_P(LinearGradient, OfInputWeightAndBiasMatchesDoublePrecision) {
-  const int64_t rows = 10, in = 7, out = 5;
-  Tensor x_f32 = Random({2, 5, in}, 1), w_f32 = Random({out, in}, 2), bias = Random({out}, 3);
-  Tensor x = ops::Cast(x_f32, GetParam()), w = ops::Cast(w_f32, GetParam());
-  const Tensor dy = ops::Cast(ops::Cast(Random({2, 5, out}, 4), GetParam()), DType::kF32);
-  const Tensor dx = Tensor::Empty({2, 5, in}, DType::kF32);
-  const Tensor dw = Tensor::Empty({out, in}, DType::kF32);
-  const Tensor db = Tensor::Empty({out}, DType::kF32);
-  Tape tape;
-  tape.Watch(x_f32, dx, false);
-  tape.Watch(w_f32, dw, false);
-  tape.Watch(bias, db, false);
-  Tape::Alias(x_f32, x);
-  Tape::Alias(w_f32, w);
-  const Tensor y = Linear(x, w, bias, DType::kF32);
-  EXPECT_EQ(y.shape(), Shape({2, 5, out}));
-  tape.Backward(Dot(y, dy));
-  const Tensor xe = ops::Cast(x, DType::kF32), we = ops::Cast(w, DType::kF32);
-  for (int64_t k = 0; k < in; ++k) {
-    for (int64_t r = 0; r < rows; ++r) {
-      double expected = 0;
-      for (int64_t j = 0; j < out; ++j) {
-        expected += dy.data<float>()[r * out + j] * we.data<float>()[j * in + k];
-      }
-      ASSERT_NEAR(dx.data<float>()[r * in + k], expected, 1e-5);
-    }
-    for (int64_t j = 0; j < out; ++j) {
-      double expected = 0;
-      for (int64_t r = 0; r < rows; ++r) {
-        expected += dy.data<float>()[r * out + j] * xe.data<float>()[r * in + k];
-      }
-      ASSERT_NEAR(dw.data<float>()[j * in + k], expected, 1e-5);
-    }
-  }
-  for (int64_t j = 0; j < out; ++j) {
-    double expected = 0;
-    for (int64_t r = 0; r < rows; ++r) expected += dy.data<float>()[r * out + j];
-    ASSERT_NEAR(db.data<float>()[j], expected, 1e-5);
-  }
+TEST(LinearGradient, OfInputWeightAndBiasMatchesFiniteDifferences) {
+  EXPECT_TRUE(GradientsMatch(Product(DType::kF32, DType::kF32), Inputs()));
 }
 
-INSTANTIATE_TEST_SUITE_P(DTypes, LinearGradient, testing::Values(DType::kF32, DType::kBF16));
+TEST(LinearGradient, NeedsNoBias) {
+  EXPECT_TRUE(GradientsMatch(
+      [](const std::vector<Tensor>& in) { return Linear(in[0], in[1], Tensor(), DType::kF32); },
+      {Inputs()[0], Inputs()[1]}));
+}
+
+TEST(LinearGradient, AddsUpWhenAnInputIsUsedTwice) {
+  EXPECT_TRUE(GradientsMatch(
+      [](const std::vector<Tensor>& in) {
+        const Tensor y = Linear(in[0], in[1], in[2], DType::kF32);
+        return Linear(y, in[1], in[2], DType::kF32);
+      },
+      {RandomTensor({4, 7}, DType::kF32, 1), RandomTensor({7, 7}, DType::kF32, 2),
+       RandomTensor({7}, DType::kF32, 3)}));
+}
+
+TEST(LinearGradient, OfBf16OperandsIsThatOfF32Rounded) {
+  const auto expected = TapeGradients(Product(DType::kF32, DType::kF32), Inputs());
+  for (const DType out : {DType::kF32, DType::kBF16}) {
+    EXPECT_TRUE(
+        GradientsAgree(expected, TapeGradients(Product(DType::kBF16, out), Inputs()), 0.02));
+  }
+}
 
 }  // namespace
 }  // namespace tessera
