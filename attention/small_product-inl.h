@@ -15,17 +15,12 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "attention/rows-inl.h"
 #include "hwy/highway.h"
 #include "tensor/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
-
-// `n` floats rounded up to whole vectors.
-HWY_INLINE int64_t RoundToVectors(int64_t n) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(FloatTag()));
-  return (n + lanes - 1) / lanes * lanes;
-}
 
 // How the left factor is stored: element (row, k) at a[row * lda + k], or transposed at a[k * lda +
 // row].

@@ -60,8 +60,8 @@ HWY_INLINE float MaxOfRow(const float* HWY_RESTRICT row, int64_t n) {
 // 2^(x - max) in place for the n values of each row, zeros from there to the end of the last
 // vector; inverse_sums[i] is 1 / sum of row i. The maxima are a pass of their own, since their
 // latency would not overlap with the exponentials'.
-HWY_NOINLINE void Exp2Rows(int64_t rows, int64_t n, int64_t stride, float* HWY_RESTRICT x,
-                           float* HWY_RESTRICT inverse_sums) {
+HWY_NOINLINE inline void Exp2Rows(int64_t rows, int64_t n, int64_t stride, float* HWY_RESTRICT x,
+                                  float* HWY_RESTRICT inverse_sums) {
   const FloatTag df;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
   const int64_t last = RoundToVectors(n) - lanes;

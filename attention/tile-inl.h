@@ -18,6 +18,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "attention/rows-inl.h"
 #include "attention/scratch.h"
 #include "attention/small_product-inl.h"
 #include "attention/softmax-inl.h"
@@ -68,30 +69,6 @@ struct TileSizes {
   int64_t key_tile() const { return key_stride * head_stride; }
 };
 
-// One row of n values, times `factor`, padded with zeros up to `padded`.
-template <typename T>
-HWY_INLINE void LoadRow(const T* from, int64_t n, int64_t padded, float factor,
-                        float* HWY_RESTRICT to) {
-  const FloatTag df;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
-  const auto vector_factor = hn::Set(df, factor);
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    hn::Store(hn::Mul(LoadF32(df, from + i), vector_factor), df, to + i);
-  if (i < padded) hn::Store(hn::Mul(LoadF32N(df, from + i, n - i), vector_factor), df, to + i);
-}
-
-template <typename T>
-HWY_INLINE void StoreRow(const float* HWY_RESTRICT from, int64_t n, float factor, T* to) {
-  const FloatTag df;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
-  const auto vector_factor = hn::Set(df, factor);
-  int64_t i = 0;
-  for (; i + lanes <= n; i += lanes)
-    StoreF32(hn::Mul(hn::Load(df, from + i), vector_factor), df, to + i);
-  if (i < n) StoreF32N(hn::Mul(hn::Load(df, from + i), vector_factor), df, to + i, n - i);
-}
-
 // Rows of the tile's tokens into `to` [num_tokens, head_stride].
 template <typename T>
 void LoadTokens(const TileInput<T>& in, const T* from, float factor, float* to) {
@@ -136,18 +113,16 @@ void ExpLogits(const TileInput<T>& in, const TileSizes& sizes, const float* q, i
   Exp2Rows(rows, in.num_keys(), sizes.key_stride, exps, inverse_sums);
 }
 
-// Asks L2 for the rows of a tile that will be worked on next: they lie far apart, which no hardware
-// prefetcher follows.
+// Asks L2 for part `part` of `num_parts` of the rows of a tile, whole as they lie in memory, with
+// the channels of all heads: rows are far apart and short, which no hardware prefetcher follows.
 template <typename T>
-void PrefetchTile(const TileInput<T>& in) {
+void PrefetchRows(const T* first_row, int64_t row_elements, const int64_t* tokens,
+                  int64_t num_tokens, int64_t part, int64_t num_parts) {
   constexpr int64_t kLineElements = 64 / sizeof(T);
-  for (int64_t i = 0; i < in.num_tokens; ++i) {
-    const int64_t row = in.tokens[i] * in.stride;
-    for (int64_t c = 0; c < in.head_dim; c += kLineElements) {
-      __builtin_prefetch(in.q + row + c, 0, 2);
-      __builtin_prefetch(in.k + row + c, 0, 2);
-      __builtin_prefetch(in.v + row + c, 0, 2);
-    }
+  const int64_t end = num_tokens * (part + 1) / num_parts;
+  for (int64_t i = num_tokens * part / num_parts; i < end; ++i) {
+    const T* row = first_row + tokens[i] * row_elements;
+    for (int64_t c = 0; c < row_elements; c += kLineElements) __builtin_prefetch(row + c, 0, 2);
   }
 }
 

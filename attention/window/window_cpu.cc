@@ -92,12 +92,14 @@ void ForEachTile(const WindowAttentionShape& shape, const void* qkv, const float
   const TokenOffsets offsets(shape);
   ParallelFor(tiles, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
     for (int64_t i = begin; i < end; ++i) {
-      if (i + 1 < end) {
-        const Window next(shape, (i + 1) / shape.num_heads);
-        PrefetchTile(Tile<T>(shape, offsets, next, (i + 1) % shape.num_heads, qkv, qkv_bias));
+      const int64_t head = i % shape.num_heads;
+      if (const int64_t next = i / shape.num_heads + 1; next * shape.num_heads < end) {
+        const Window window(shape, next);
+        PrefetchRows(static_cast<const T*>(qkv) + window.first_token * 3 * shape.channels(),
+                     3 * shape.channels(), offsets.Of(window), window.height * window.width, head,
+                     shape.num_heads);
       }
       const Window window(shape, i / shape.num_heads);
-      const int64_t head = i % shape.num_heads;
       fn(window, head, Tile<T>(shape, offsets, window, head, qkv, qkv_bias));
     }
   });
