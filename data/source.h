@@ -48,8 +48,8 @@ enum class Split { kTrain, kVal };
 // what is there, and what a valid layout looks like.
 absl::StatusOr<std::unique_ptr<ImageSource>> OpenSource(const DataConfig& config, Split split);
 
-// Two splits whose classes are numbered by their folders agree only if both have the same folders;
-// an error names the first difference.
+// Two splits whose classes are numbered by their own folders or labels need not agree: an error
+// names the first class of `val` that `train` calls differently or does not have.
 absl::Status CheckSameClasses(const ImageSource& train, const ImageSource& val);
 
 }  // namespace tessera
