@@ -30,48 +30,43 @@ MixDraw DrawOne(const MixOptions& options, int64_t height, int64_t width, Random
 std::vector<MixDraw> DrawMix(const MixOptions& options, int64_t batch_size, int64_t height,
                              int64_t width, RandomStream& random) {
   CHECK_EQ(batch_size % 2, 0) << "mixing pairs samples: the batch size must be even";
-  std::vector<MixDraw> draws;
-  for (int64_t i = 0; i < batch_size / 2; ++i) {
-    draws.push_back(i == 0 || options.per_pair ? DrawOne(options, height, width, random)
-                                               : draws.front());
+  std::vector<MixDraw> draws(batch_size);
+  for (int64_t i = 0; i < batch_size; ++i) {
+    const int64_t partner = batch_size - 1 - i;
+    if (i == 0 || options.mode == MixMode::kElement ||
+        (options.mode == MixMode::kPair && i < partner)) {
+      draws[i] = DrawOne(options, height, width, random);
+    } else {
+      draws[i] = draws[options.mode == MixMode::kPair ? partner : 0];
+    }
   }
   return draws;
 }
 
-void MixPair(const MixDraw& draw, int64_t height, int64_t width, float* a, float* b) {
+void MixInto(const MixDraw& draw, int64_t height, int64_t width, const float* partner,
+             float* image) {
   if (!draw.cutmix) {
     if (draw.lambda == 1.0) return;
-    internal::MixValues(a, b, height * width * 3, static_cast<float>(draw.lambda));
+    internal::MixValues(image, partner, height * width * 3, static_cast<float>(draw.lambda));
     return;
   }
   for (int64_t y = draw.box.top; y < draw.box.top + draw.box.height; ++y) {
     const int64_t at = (y * width + draw.box.left) * 3;
-    std::swap_ranges(a + at, a + at + draw.box.width * 3, b + at);
+    std::copy_n(partner + at, draw.box.width * 3, image + at);
   }
 }
 
-void SoftTargets(absl::Span<const int32_t> labels, absl::Span<const MixDraw> draws,
-                 int64_t num_classes, double label_smoothing, float* targets) {
-  const auto batch_size = static_cast<int64_t>(labels.size());
+void SoftTarget(int64_t label, int64_t partner_label, double lambda, int64_t num_classes,
+                double label_smoothing, float* row) {
   const double off = label_smoothing / static_cast<double>(num_classes);
   const double on = 1.0 - label_smoothing + off;
-  for (int64_t i = 0; i < batch_size; ++i) {
-    float* row = targets + i * num_classes;
-    if (labels[i] < 0) {
-      std::fill_n(row, num_classes, 0.0f);
-      continue;
-    }
-    std::fill_n(row, num_classes, static_cast<float>(off));
-    const int64_t partner = batch_size - 1 - i;
-    const double lambda = draws.empty() ? 1.0 : draws[std::min(i, partner)].lambda;
-    const int32_t other = draws.empty() ? labels[i] : labels[partner];
-    if (other == labels[i]) {
-      row[labels[i]] = static_cast<float>(on);
-    } else {
-      row[labels[i]] = static_cast<float>(lambda * on + (1.0 - lambda) * off);
-      row[other] = static_cast<float>((1.0 - lambda) * on + lambda * off);
-    }
+  std::fill_n(row, num_classes, static_cast<float>(off));
+  if (label == partner_label) {
+    row[label] = static_cast<float>(on);
+    return;
   }
+  row[label] = static_cast<float>(lambda * on + (1.0 - lambda) * off);
+  row[partner_label] = static_cast<float>((1.0 - lambda) * on + lambda * off);
 }
 
 }  // namespace tessera

@@ -194,14 +194,10 @@ void NormalizeLoop(const uint8_t* rgb, int64_t num_pixels, const float* mean, co
   }
 }
 
-void MixValuesLoop(float* a, float* b, int64_t count, float lambda) {
+void MixValuesLoop(float* HWY_RESTRICT a, const float* HWY_RESTRICT b, int64_t count,
+                   float lambda) {
   const float rest = 1.0f - lambda;
-  for (int64_t i = 0; i < count; ++i) {
-    const float old_a = a[i];
-    const float old_b = b[i];
-    a[i] = old_a * lambda + old_b * rest;
-    b[i] = old_b * lambda + old_a * rest;
-  }
+  for (int64_t i = 0; i < count; ++i) a[i] = a[i] * lambda + b[i] * rest;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -234,7 +230,7 @@ void Normalize(const uint8_t* rgb, int64_t num_pixels, const float* mean, const 
                float* out) {
   HWY_DYNAMIC_DISPATCH(NormalizeLoop)(rgb, num_pixels, mean, std, out);
 }
-void MixValues(float* a, float* b, int64_t count, float lambda) {
+void MixValues(float* a, const float* b, int64_t count, float lambda) {
   HWY_DYNAMIC_DISPATCH(MixValuesLoop)(a, b, count, lambda);
 }
 

@@ -22,9 +22,8 @@ void Warp(const ImageView& source, const AffineMap& map, bool bicubic, Rgb fill,
 // out[i] = (rgb[i] / 255 - mean[c]) / std[c], each step rounded to float as PyTorch does it.
 void Normalize(const uint8_t* rgb, int64_t num_pixels, const float* mean, const float* std,
                float* out);
-// a = lambda * a + (1 - lambda) * b, and b the same with the roles exchanged, from the old values
-// of both.
-void MixValues(float* a, float* b, int64_t count, float lambda);
+// a = lambda * a + (1 - lambda) * b
+void MixValues(float* a, const float* b, int64_t count, float lambda);
 
 }  // namespace tessera::internal
 
