@@ -1,0 +1,153 @@
+#include "train/weights.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
+#include "core/edit_distance.h"
+#include "core/status.h"
+#include "train/checkpoint.h"
+
+namespace tessera::train {
+namespace {
+
+constexpr size_t kMaxNames = 5;  // listed of each kind in an error
+
+bool IsClassifier(absl::string_view name) { return absl::StartsWith(name, "head."); }
+
+// Which parameters to load, and the report but for their number.
+struct Plan {
+  std::vector<const ParameterStore::Entry*> to_load;
+  LoadReport report;
+};
+
+Plan MakePlan(const SafetensorsFile& file, const ParameterStore& store,
+              const LoadOptions& options) {
+  Plan plan;
+  LoadReport& report = plan.report;
+  std::set<std::string> known;
+  for (const ParameterStore::Entry& parameter : store.entries()) {
+    known.insert(parameter.name);
+    const SafetensorsFile::Entry* entry = file.Find(parameter.name);
+    const Shape& shape = parameter.parameter->shape();
+    if (entry != nullptr && entry->shape == shape) {
+      plan.to_load.push_back(&parameter);
+    } else if (options.finetune && IsClassifier(parameter.name)) {
+      report.fresh.push_back(parameter.name);
+    } else if (entry == nullptr) {
+      report.missing.push_back(parameter.name);
+    } else {
+      report.mismatched.push_back(absl::StrFormat("%s is %s in the file, expected %s",
+                                                  parameter.name, entry->shape.ToString(),
+                                                  shape.ToString()));
+    }
+  }
+  for (const SafetensorsFile::Entry& entry : file.entries()) {
+    const bool passed_over =
+        !IsFloatingPoint(entry.dtype) || (options.finetune && IsClassifier(entry.name));
+    if (!passed_over && known.count(entry.name) == 0) report.unexpected.push_back(entry.name);
+  }
+  report.num_loaded = static_cast<int64_t>(plan.to_load.size());
+  return plan;
+}
+
+// "\n  KIND: NAME" for the first names, each with the nearest of `candidates`.
+void ListNames(absl::string_view kind, const std::vector<std::string>& names,
+               const std::vector<std::string>& candidates, std::string* text) {
+  for (size_t i = 0; i < std::min(names.size(), kMaxNames); ++i) {
+    absl::StrAppend(text, "\n  ", kind, ": ", names[i], DidYouMean(names[i], candidates));
+  }
+  if (names.size() > kMaxNames) {
+    absl::StrAppend(text, "\n  ", kind, ": ", names.size() - kMaxNames, " more");
+  }
+}
+
+absl::Status CheckFit(const std::string& path, const LoadReport& report, int64_t num_parameters,
+                      const LoadOptions& options) {
+  const bool names_fit = report.missing.empty() && report.unexpected.empty();
+  if (report.mismatched.empty() && (names_fit || !options.strict) &&
+      (report.num_loaded > 0 || num_parameters == 0)) {
+    return absl::OkStatus();
+  }
+  std::string text = absl::StrFormat("%s does not fit the model: %d of %d parameters match", path,
+                                     report.num_loaded, num_parameters);
+  ListNames("shape", report.mismatched, {}, &text);
+  ListNames("not in the file", report.missing, report.unexpected, &text);
+  ListNames("not in the model", report.unexpected, report.missing, &text);
+  return DataError(text);
+}
+
+absl::StatusOr<LoadReport> LoadFrom(const SafetensorsFile& file, ParameterStore& store,
+                                    const LoadOptions& options) {
+  Plan plan = MakePlan(file, store, options);
+  RETURN_IF_ERROR(
+      CheckFit(file.path(), plan.report, static_cast<int64_t>(store.entries().size()), options));
+  for (const ParameterStore::Entry* parameter : plan.to_load) {
+    const Tensor& value = parameter->parameter->value();
+    RETURN_IF_ERROR(
+        file.ReadAsF32(parameter->name, {value.data<float>(), static_cast<size_t>(value.numel())}));
+  }
+  store.RefreshCopies();
+  return std::move(plan.report);
+}
+
+}  // namespace
+
+std::string LoadReport::ToString() const {
+  std::string text = absl::StrFormat("%d tensors loaded", num_loaded);
+  const auto append = [&](absl::string_view what, const std::vector<std::string>& names) {
+    if (names.empty()) return;
+    absl::StrAppend(&text, ", ", names.size(), " ", what, " (", names.front(),
+                    names.size() > 1 ? ", ...)" : ")");
+  };
+  append("left fresh", fresh);
+  append("not in the file", missing);
+  append("not in the model", unexpected);
+  return text;
+}
+
+absl::StatusOr<LoadReport> LoadWeights(FileSystem& fs, const std::string& path,
+                                       ParameterStore& store, const LoadOptions& options) {
+  for (const char* suffix : {".pth", ".pt", ".bin", ".ckpt"}) {
+    if (!absl::EndsWith(path, suffix)) continue;
+    return DataError(
+        absl::StrFormat("%s: pickled weights are not read; in Python, "
+                        "safetensors.torch.save_file writes those that are",
+                        path));
+  }
+  const absl::StatusOr<FileInfo> info = fs.Stat(ResolveReplaced(fs, path));
+  if (!info.ok()) return info.status();
+  if (!info->is_directory) {
+    ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(fs, path));
+    return LoadFrom(file, store, options);
+  }
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(fs, path));
+  const char* const group = options.ema ? "ema" : "model";
+  const SafetensorsFile* const file = checkpoint.group(group);
+  if (file == nullptr) {
+    return absl::NotFoundError(absl::StrFormat("%s: holds no %s.safetensors", path, group));
+  }
+  return LoadFrom(*file, store, options);
+}
+
+std::vector<NamedTensor> SlicesOf(const ParameterStore& store, const Tensor& flat,
+                                  absl::string_view name_prefix) {
+  CHECK(flat.shape() == store.values().shape())
+      << "a buffer of " << flat.shape() << " for parameters of " << store.values().shape();
+  std::vector<NamedTensor> slices;
+  for (const ParameterStore::Entry& entry : store.entries()) {
+    const Shape& shape = entry.parameter->shape();
+    slices.emplace_back(absl::StrCat(name_prefix, entry.name),
+                        flat.Slice(entry.offset, entry.offset + shape.numel()).Reshape(shape));
+  }
+  return slices;
+}
+
+absl::Status ExportSafetensors(FileSystem& fs, const std::string& path, const ParameterStore& store,
+                               std::map<std::string, std::string> metadata) {
+  metadata.emplace("format", "pt");  // other readers refuse files without it
+  return WriteSafetensors(fs, path, SlicesOf(store, store.values()), metadata);
+}
+
+}  // namespace tessera::train
