@@ -39,12 +39,18 @@ struct TileInput {
   const T* k;
   const T* v;
   int64_t stride;  // in elements
-  float scale;     // of the logits
+  // Where the head's first channel of token 0 lies in the output and its gradient, and how far
+  // apart their tokens are.
+  int64_t out_offset;
+  int64_t out_stride;
+  float scale;  // of the logits
   // `constant_count` more keys share the key and value given here (null: zeros), as padded
   // positions do. Being equal they are one column of logits with log(constant_count) added.
   int64_t constant_count = 0;
   const float* constant_k = nullptr;
   const float* constant_v = nullptr;
+  // The tile that will be worked on after this one, or null.
+  const TileInput* next = nullptr;
 
   int64_t num_keys() const { return num_tokens + (constant_count > 0 ? 1 : 0); }
 };
@@ -113,22 +119,45 @@ void ExpLogits(const TileInput<T>& in, const TileSizes& sizes, const float* q, i
   Exp2Rows(rows, in.num_keys(), sizes.key_stride, exps, inverse_sums);
 }
 
-// Asks L2 for part `part` of `num_parts` of the rows of a tile, whole as they lie in memory, with
-// the channels of all heads: rows are far apart and short, which no hardware prefetcher follows.
+// Asks L2 for the rows of the tile that comes next, some at a time between other work: they lie far
+// apart, which no hardware prefetcher follows, and a processor waits for some tens of lines at
+// once.
 template <typename T>
-void PrefetchRows(const T* first_row, int64_t row_elements, const int64_t* tokens,
-                  int64_t num_tokens, int64_t part, int64_t num_parts) {
-  constexpr int64_t kLineElements = 64 / sizeof(T);
-  const int64_t end = num_tokens * (part + 1) / num_parts;
-  for (int64_t i = num_tokens * part / num_parts; i < end; ++i) {
-    const T* row = first_row + tokens[i] * row_elements;
-    for (int64_t c = 0; c < row_elements; c += kLineElements) __builtin_prefetch(row + c, 0, 2);
-  }
-}
+class NextTile {
+ public:
+  explicit NextTile(const TileInput<T>* next, const T* d_out = nullptr)
+      : next_(next), d_out_(d_out) {}
 
-// out[t] = softmax(scale * q k^T) v for the tile's tokens; rows of `out` are `out_stride` apart.
+  // Asks for 1 / kSteps of the rows.
+  void Prefetch() {
+    if (next_ == nullptr) return;
+    const int64_t end = std::min(next_->num_tokens, done_ + next_->num_tokens / kSteps + 1);
+    for (; done_ < end; ++done_) {
+      const int64_t token = next_->tokens[done_];
+      const int64_t row = token * next_->stride;
+      PrefetchRow(next_->q + row);
+      PrefetchRow(next_->k + row);
+      PrefetchRow(next_->v + row);
+      if (d_out_ != nullptr) PrefetchRow(d_out_ + next_->out_offset + token * next_->out_stride);
+    }
+  }
+
+ private:
+  static constexpr int64_t kSteps = 8;
+  void PrefetchRow(const T* row) const {
+    constexpr int64_t kLineElements = 64 / sizeof(T);
+    for (int64_t c = 0; c < next_->head_dim; c += kLineElements) {
+      __builtin_prefetch(row + c, 0, 2);
+    }
+  }
+  const TileInput<T>* next_;
+  const T* d_out_;
+  int64_t done_ = 0;
+};
+
+// out = softmax(scale * q k^T) v for the tile's tokens.
 template <typename T>
-void TileForward(const TileInput<T>& in, T* out, int64_t out_stride) {
+void TileForward(const TileInput<T>& in, T* out) {
   const TileSizes sizes(in.num_tokens, in.num_keys(), in.head_dim);
   ScratchFloats scratch(4 * sizes.key_tile() +
                         sizes.block_rows * (sizes.key_stride + sizes.head_stride + 16));
@@ -139,13 +168,19 @@ void TileForward(const TileInput<T>& in, T* out, int64_t out_stride) {
   float* block_out = scratch.Take(sizes.block_rows * sizes.head_stride);
   float* inverse_sums = scratch.Take(sizes.block_rows);
 
+  NextTile<T> next(in.next);
   LoadKeys(in, sizes, in.k, in.constant_k, v);
+  next.Prefetch();
   TransposeTile(v, in.num_keys(), in.head_dim, sizes.head_stride, k_transposed, sizes.key_stride);
+  next.Prefetch();
   LoadKeys(in, sizes, in.v, in.constant_v, v);
+  next.Prefetch();
   LoadTokens(in, in.q, in.scale * kLog2E, q);
+  next.Prefetch();
   for (int64_t begin = 0; begin < in.num_tokens; begin += sizes.block_rows) {
     const int64_t rows = std::min(sizes.block_rows, in.num_tokens - begin);
     ExpLogits(in, sizes, q + begin * sizes.head_stride, rows, k_transposed, exps, inverse_sums);
+    next.Prefetch();
     SmallProduct<Left::kPlain>(rows, in.head_dim,
                                {.depth = in.num_keys(),
                                 .a = exps,
@@ -155,9 +190,10 @@ void TileForward(const TileInput<T>& in, T* out, int64_t out_stride) {
                                 .c = block_out,
                                 .ldc = sizes.head_stride,
                                 .accumulate = false});
+    next.Prefetch();
     for (int64_t i = 0; i < rows; ++i) {
       StoreRow(block_out + i * sizes.head_stride, in.head_dim, inverse_sums[i],
-               out + in.tokens[begin + i] * out_stride);
+               out + in.out_offset + in.tokens[begin + i] * in.out_stride);
     }
   }
 }
@@ -168,7 +204,6 @@ void TileForward(const TileInput<T>& in, T* out, int64_t out_stride) {
 template <typename T>
 struct TileGradient {
   const T* d_out;
-  int64_t out_stride;
   T* dq;
   T* dk;
   T* dv;
@@ -204,19 +239,23 @@ void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
   float* dq = scratch.Take(sizes.block_rows * hs);
   float* inverse_sums = scratch.Take(sizes.block_rows);
 
+  NextTile<T> next(in.next, grad.d_out);
   LoadKeys(in, sizes, in.v, in.constant_v, k);
   TransposeTile(k, in.num_keys(), in.head_dim, hs, v_transposed, ks);
   LoadKeys(in, sizes, in.k, in.constant_k, k);
   TransposeTile(k, in.num_keys(), in.head_dim, hs, k_transposed, ks);
   LoadTokens(in, in.q, in.scale * kLog2E, q);
+  next.Prefetch();
   for (int64_t i = 0; i < in.num_tokens; ++i) {
-    LoadRow(grad.d_out + in.tokens[i] * grad.out_stride, in.head_dim, hs, 1.0f, d_out + i * hs);
+    LoadRow(grad.d_out + in.out_offset + in.tokens[i] * in.out_stride, in.head_dim, hs, 1.0f,
+            d_out + i * hs);
   }
   for (int64_t begin = 0; begin < in.num_tokens; begin += sizes.block_rows) {
     const int64_t rows = std::min(sizes.block_rows, in.num_tokens - begin);
     const float* block_q = q + begin * hs;
     const float* block_d_out = d_out + begin * hs;
     ExpLogits(in, sizes, block_q, rows, k_transposed, p, inverse_sums);
+    next.Prefetch();
     SmallProduct<Left::kPlain>(rows, in.num_keys(),
                                {.depth = in.head_dim,
                                 .a = block_d_out,
@@ -226,9 +265,11 @@ void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
                                 .c = ds,
                                 .ldc = ks,
                                 .accumulate = false});
+    next.Prefetch();
     for (int64_t i = 0; i < rows; ++i) {
       SoftmaxBackwardRow(inverse_sums[i], ks, p + i * ks, ds + i * ks);
     }
+    next.Prefetch();
     SmallProduct<Left::kTransposed>(in.num_keys(), in.head_dim,
                                     {.depth = rows,
                                      .a = p,
@@ -238,6 +279,7 @@ void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
                                      .c = dv,
                                      .ldc = hs,
                                      .accumulate = begin > 0});
+    next.Prefetch();
     SmallProduct<Left::kTransposed>(in.num_keys(), in.head_dim,
                                     {.depth = rows,
                                      .a = ds,
@@ -247,6 +289,7 @@ void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
                                      .c = dk,
                                      .ldc = hs,
                                      .accumulate = begin > 0});
+    next.Prefetch();
     SmallProduct<Left::kPlain>(rows, in.head_dim,
                                {.depth = in.num_keys(),
                                 .a = ds,

@@ -75,6 +75,8 @@ TileInput<T> Tile(const WindowAttentionShape& shape, const TokenOffsets& offsets
           .k = q + channels,
           .v = q + 2 * channels,
           .stride = 3 * channels,
+          .out_offset = window.first_token * channels + channel,
+          .out_stride = channels,
           .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
           .constant_count = shape.window * shape.window - num_tokens,
           .constant_k = qkv_bias == nullptr ? nullptr : qkv_bias + channels + channel,
@@ -82,37 +84,33 @@ TileInput<T> Tile(const WindowAttentionShape& shape, const TokenOffsets& offsets
 }
 
 // Calls fn(window, head, tile) for all windows and heads. Heads of a window follow each other, as
-// in memory, and the next tile's rows are asked for while fn works on this one.
+// in memory.
 template <typename T, typename Fn>
 void ForEachTile(const WindowAttentionShape& shape, const void* qkv, const float* qkv_bias,
                  const Fn& fn) {
-  const int64_t tiles =
-      shape.batch * shape.window_rows() * shape.window_columns() * shape.num_heads;
+  const int64_t num_heads = shape.num_heads;
+  const int64_t tiles = shape.batch * shape.window_rows() * shape.window_columns() * num_heads;
   const int64_t grain = std::clamp<int64_t>(tiles / 64, 1, 64);
   const TokenOffsets offsets(shape);
   ParallelFor(tiles, grain, [&](int64_t begin, int64_t end) HWY_ATTR {
+    const auto tile_at = [&](int64_t i) {
+      return Tile<T>(shape, offsets, Window(shape, i / num_heads), i % num_heads, qkv, qkv_bias);
+    };
+    TileInput<T> tile = tile_at(begin);
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t head = i % shape.num_heads;
-      if (const int64_t next = i / shape.num_heads + 1; next * shape.num_heads < end) {
-        const Window window(shape, next);
-        PrefetchRows(static_cast<const T*>(qkv) + window.first_token * 3 * shape.channels(),
-                     3 * shape.channels(), offsets.Of(window), window.height * window.width, head,
-                     shape.num_heads);
-      }
-      const Window window(shape, i / shape.num_heads);
-      fn(window, head, Tile<T>(shape, offsets, window, head, qkv, qkv_bias));
+      const TileInput<T> next = tile_at(std::min(i + 1, end - 1));
+      tile.next = &next;
+      fn(Window(shape, i / num_heads), i % num_heads, tile);
+      tile = next;
     }
   });
 }
 
 template <typename T>
 void Forward(const WindowAttentionArgs& args) {
-  const WindowAttentionShape& shape = args.shape;
-  ForEachTile<T>(shape, args.qkv, args.qkv_bias,
-                 [&](const Window& window, int64_t head, const TileInput<T>& tile) HWY_ATTR {
-                   T* out = static_cast<T*>(args.out) + window.first_token * shape.channels();
-                   TileForward(tile, out + head * shape.head_dim, shape.channels());
-                 });
+  ForEachTile<T>(args.shape, args.qkv, args.qkv_bias,
+                 [&](const Window&, int64_t, const TileInput<T>& tile)
+                     HWY_ATTR { TileForward(tile, static_cast<T*>(args.out)); });
 }
 
 // Gradients of the padded keys and values: one row [2C] for every window that is cut off, which lie
@@ -159,18 +157,14 @@ void Backward(const WindowAttentionGradArgs& args) {
   const PaddingGradients padding(shape);
   ForEachTile<T>(shape, args.qkv, args.qkv_bias,
                  [&](const Window& window, int64_t head, const TileInput<T>& tile) HWY_ATTR {
-                   const int64_t channel = head * shape.head_dim;
-                   const int64_t first = window.first_token * channels;
-                   T* dq = static_cast<T*>(args.d_qkv) + 3 * first + channel;
-                   TileGradient<T> grad = {
-                       .d_out = static_cast<const T*>(args.d_out) + first + channel,
-                       .out_stride = channels,
-                       .dq = dq,
-                       .dk = dq + channels,
-                       .dv = dq + 2 * channels};
+                   T* dq = static_cast<T*>(args.d_qkv) + (tile.q - static_cast<const T*>(args.qkv));
+                   TileGradient<T> grad = {.d_out = static_cast<const T*>(args.d_out),
+                                           .dq = dq,
+                                           .dk = dq + channels,
+                                           .dv = dq + 2 * channels};
                    if (float* row = padding.Row(window); row != nullptr) {
-                     grad.d_constant_k = row + channel;
-                     grad.d_constant_v = row + channels + channel;
+                     grad.d_constant_k = row + head * shape.head_dim;
+                     grad.d_constant_v = row + channels + head * shape.head_dim;
                    }
                    TileBackward(tile, grad);
                  });
