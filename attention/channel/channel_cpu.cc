@@ -48,22 +48,14 @@ class Matrices {
   Tensor values_;
 };
 
-// `rows` rows of one head, `row_stride` apart, to a tile.
-template <typename T>
-void LoadTile(const T* from, int64_t rows, int64_t row_stride, int64_t d, float factor, float* to) {
-  const int64_t stride = RoundToVectors(d);
-  for (int64_t t = 0; t < rows; ++t)
-    LoadRow(from + t * row_stride, d, stride, factor, to + t * stride);
-}
+// Some tokens of one head of one image.
+struct Tile {
+  int64_t chunk, image, head;
+  int64_t token;  // the first, counted over all images
+  int64_t rows;
+};
 
-template <typename T>
-void StoreTile(const float* from, int64_t rows, int64_t row_stride, int64_t d, T* to) {
-  const int64_t stride = RoundToVectors(d);
-  for (int64_t t = 0; t < rows; ++t) StoreRow(from + t * stride, d, 1.0f, to + t * row_stride);
-}
-
-// Calls fn(chunk, image, head, first token over all images, number of tokens) for every tile and
-// head, those of a chunk in order on one thread.
+// Calls fn(tile) for every tile and head, those of a chunk in order on one thread.
 template <typename Fn>
 void ForEachTile(const ChannelAttentionShape& shape, const Fn& fn) {
   const int64_t chunks = NumChunks(shape.tokens, kChunkTokens);
@@ -74,38 +66,78 @@ void ForEachTile(const ChannelAttentionShape& shape, const Fn& fn) {
       const int64_t last = std::min(shape.tokens, first + kChunkTokens);
       for (int64_t t = first; t < last; t += kTileTokens) {
         for (int64_t head = 0; head < shape.num_heads; ++head) {
-          fn(chunk, image, head, image * shape.tokens + t, std::min(kTileTokens, last - t));
+          fn(Tile{chunk, image, head, image * shape.tokens + t, std::min(kTileTokens, last - t)});
         }
       }
     }
   });
 }
 
-// sums(chunk, head) = factor * sum over the chunk's tokens t of left[t, i] right[t, j]; rows of
-// `left` and `right` are so many elements apart.
+// Reads a tile of a map [tokens, row_stride], whose first head begins at `map`, times `factor`, and
+// asks for the same rows of the tile that comes next: rows are far apart and short.
+template <typename T>
+void LoadTile(const ChannelAttentionShape& shape, const Tile& tile, const T* map,
+              int64_t row_stride, float factor, float* to) {
+  constexpr int64_t kLineElements = 64 / sizeof(T);
+  const int64_t d = shape.head_dim, stride = RoundToVectors(d);
+  const T* from = map + tile.token * row_stride + tile.head * d;
+  const int64_t next =
+      tile.head + 1 < shape.num_heads ? d : kTileTokens * row_stride - tile.head * d;
+  for (int64_t t = 0; t < tile.rows; ++t) {
+    const T* row = from + t * row_stride;
+    for (int64_t c = 0; c < d; c += kLineElements) __builtin_prefetch(row + next + c, 0, 2);
+    LoadRow(row, d, stride, factor, to + t * stride);
+  }
+}
+
+// sums(chunk, head) = factor * sum over the chunk's tokens t of left[t, i] right[t, j], from maps
+// whose rows are so many elements apart.
 template <typename T>
 void SumOverTokens(const ChannelAttentionShape& shape, float factor, const T* left,
                    int64_t left_stride, const T* right, int64_t right_stride,
                    const Matrices& sums) {
-  const int64_t d = shape.head_dim, stride = sums.stride();
-  ForEachTile(
-      shape, [&](int64_t chunk, int64_t image, int64_t head, int64_t token, int64_t rows) HWY_ATTR {
-        ScratchFloats scratch(2 * kTileTokens * stride);
-        float* a = scratch.Take(kTileTokens * stride);
-        float* b = scratch.Take(kTileTokens * stride);
-        LoadTile(left + token * left_stride + head * d, rows, left_stride, d, factor, a);
-        LoadTile(right + token * right_stride + head * d, rows, right_stride, d, 1.0f, b);
-        const bool first = (token - image * shape.tokens) % kChunkTokens == 0;
-        SmallProduct<Left::kTransposed>(d, d,
-                                        {.depth = rows,
-                                         .a = a,
-                                         .lda = stride,
-                                         .b = b,
-                                         .ldb = stride,
-                                         .c = sums.At(chunk, head),
-                                         .ldc = stride,
-                                         .accumulate = !first});
-      });
+  const int64_t stride = sums.stride();
+  ForEachTile(shape, [&](const Tile& tile) HWY_ATTR {
+    ScratchFloats scratch(2 * kTileTokens * stride);
+    float* a = scratch.Take(kTileTokens * stride);
+    float* b = scratch.Take(kTileTokens * stride);
+    LoadTile(shape, tile, left, left_stride, factor, a);
+    LoadTile(shape, tile, right, right_stride, 1.0f, b);
+    const bool first = (tile.token - tile.image * shape.tokens) % kChunkTokens == 0;
+    SmallProduct<Left::kTransposed>(shape.head_dim, shape.head_dim,
+                                    {.depth = tile.rows,
+                                     .a = a,
+                                     .lda = stride,
+                                     .b = b,
+                                     .ldb = stride,
+                                     .c = sums.At(tile.chunk, tile.head),
+                                     .ldc = stride,
+                                     .accumulate = !first});
+  });
+}
+
+// The tile of `to` = that of `from` times the matrix of its image and head.
+template <typename T>
+void MultiplyTile(const ChannelAttentionShape& shape, const Tile& tile, const T* from,
+                  int64_t from_stride, const Matrices& matrices, T* to, int64_t to_stride) {
+  const int64_t d = shape.head_dim, stride = matrices.stride();
+  ScratchFloats scratch(2 * kTileTokens * stride);
+  float* factor = scratch.Take(kTileTokens * stride);
+  float* product = scratch.Take(kTileTokens * stride);
+  LoadTile(shape, tile, from, from_stride, 1.0f, factor);
+  SmallProduct<Left::kPlain>(tile.rows, d,
+                             {.depth = d,
+                              .a = factor,
+                              .lda = stride,
+                              .b = matrices.At(tile.image, tile.head),
+                              .ldb = stride,
+                              .c = product,
+                              .ldc = stride,
+                              .accumulate = false});
+  T* first = to + tile.token * to_stride + tile.head * d;
+  for (int64_t t = 0; t < tile.rows; ++t) {
+    StoreRow(product + t * stride, d, 1.0f, first + t * to_stride);
+  }
 }
 
 // Calls fn(image, head, sum) with the sum over an image's chunks, which replaces the first one.
@@ -128,22 +160,6 @@ void ForEachSum(const ChannelAttentionShape& shape, const Matrices& sums, const 
       fn(image, head, sum);
     }
   });
-}
-
-// to[t, :] = from[t, :] matrix(image, head).
-template <typename T>
-void MultiplyTokens(const Matrices& matrices, int64_t image, int64_t head, int64_t rows, int64_t d,
-                    const float* from, float* product, T* to, int64_t to_stride) {
-  SmallProduct<Left::kPlain>(rows, d,
-                             {.depth = d,
-                              .a = from,
-                              .lda = matrices.stride(),
-                              .b = matrices.At(image, head),
-                              .ldb = matrices.stride(),
-                              .c = product,
-                              .ldc = matrices.stride(),
-                              .accumulate = false});
-  StoreTile(product, rows, to_stride, d, to);
 }
 
 // Zeros below a matrix of d rows, up to whole vectors.
@@ -175,21 +191,15 @@ void Forward(const ChannelAttentionArgs& args) {
     TransposeTile(logits, d, d, stride, transposed.At(image, head), stride);
   });
 
-  ForEachTile(
-      shape, [&](int64_t, int64_t image, int64_t head, int64_t token, int64_t rows) HWY_ATTR {
-        ScratchFloats scratch(2 * kTileTokens * stride);
-        float* values = scratch.Take(kTileTokens * stride);
-        float* product = scratch.Take(kTileTokens * stride);
-        LoadTile(qkv + token * row + shape.values() + head * d, rows, row, d, 1.0f, values);
-        T* out = static_cast<T*>(args.out) + token * shape.channels() + head * d;
-        MultiplyTokens(transposed, image, head, rows, d, values, product, out, shape.channels());
-      });
+  ForEachTile(shape, [&](const Tile& tile) HWY_ATTR {
+    MultiplyTile(shape, tile, qkv + shape.values(), row, transposed, static_cast<T*>(args.out),
+                 shape.channels());
+  });
 }
 
 // The gradient of the logits, dM = scale A (dA - rowsum(A dA)), gives those of the two factors,
-//   d_left[t, i] = sum over j of dM[i, j] right[t, j],  d_right[t, j] = sum over i of dM[i, j]
-//   left[t, i],
-// and A itself that of the values.
+//   d_left = right dM^T,  d_right = left dM,
+// and A that of the values, d_values = d_out A.
 template <typename T>
 void Backward(const ChannelAttentionGradArgs& args) {
   const ChannelAttentionShape& shape = args.shape;
@@ -218,20 +228,11 @@ void Backward(const ChannelAttentionGradArgs& args) {
   });
 
   T* d_qkv = static_cast<T*>(args.d_qkv);
-  ForEachTile(shape, [&](int64_t, int64_t image, int64_t head, int64_t token,
-                         int64_t rows) HWY_ATTR {
-    ScratchFloats scratch(2 * kTileTokens * stride);
-    float* factor = scratch.Take(kTileTokens * stride);
-    float* product = scratch.Take(kTileTokens * stride);
-    const T* tile = qkv + token * row + head * d;
-    T* d_tile = d_qkv + token * row + head * d;
-    LoadTile(d_out + token * channels + head * d, rows, channels, d, 1.0f, factor);
-    MultiplyTokens(attention, image, head, rows, d, factor, product, d_tile + shape.values(), row);
-    LoadTile(tile + shape.right(), rows, row, d, 1.0f, factor);
-    MultiplyTokens(d_logits_transposed, image, head, rows, d, factor, product,
-                   d_tile + shape.left(), row);
-    LoadTile(tile + shape.left(), rows, row, d, 1.0f, factor);
-    MultiplyTokens(d_logits, image, head, rows, d, factor, product, d_tile + shape.right(), row);
+  ForEachTile(shape, [&](const Tile& tile) HWY_ATTR {
+    MultiplyTile(shape, tile, d_out, channels, attention, d_qkv + shape.values(), row);
+    MultiplyTile(shape, tile, qkv + shape.right(), row, d_logits_transposed, d_qkv + shape.left(),
+                 row);
+    MultiplyTile(shape, tile, qkv + shape.left(), row, d_logits, d_qkv + shape.right(), row);
   });
 }
 
