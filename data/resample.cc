@@ -61,20 +61,30 @@ int32_t FixedPoint(double weight) {
   return static_cast<int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5);
 }
 
+// Source indices of the outputs [begin, end). Pillow adds the scale up step by step, and so where
+// it rounds differs from a product.
+std::vector<int64_t> NearestIndices(double window_begin, double scale, int64_t begin, int64_t end,
+                                    int64_t in_size) {
+  std::vector<int64_t> indices;
+  double position = window_begin + scale * 0.5;
+  for (int64_t i = 0; i < end; ++i, position += scale) {
+    if (i >= begin) indices.push_back(std::min(static_cast<int64_t>(position), in_size - 1));
+  }
+  return indices;
+}
+
 Image ResizeNearest(const ImageView& source, const ResizeOptions& options,
                     const SourceWindow& window, const Rect& crop) {
-  const double scale_x = (window.right - window.left) / static_cast<double>(options.width);
-  const double scale_y = (window.bottom - window.top) / static_cast<double>(options.height);
-  const auto index = [](double start, double scale, int64_t i, int64_t size) {
-    return std::min(static_cast<int64_t>(start + (static_cast<double>(i) + 0.5) * scale), size - 1);
-  };
+  const auto xs =
+      NearestIndices(window.left, (window.right - window.left) / static_cast<double>(options.width),
+                     crop.left, crop.left + crop.width, source.width);
+  const auto ys =
+      NearestIndices(window.top, (window.bottom - window.top) / static_cast<double>(options.height),
+                     crop.top, crop.top + crop.height, source.height);
   Image out(crop.height, crop.width);
   for (int64_t y = 0; y < crop.height; ++y) {
-    const uint8_t* in = source.row(index(window.top, scale_y, crop.top + y, source.height));
-    for (int64_t x = 0; x < crop.width; ++x) {
-      std::copy_n(in + 3 * index(window.left, scale_x, crop.left + x, source.width), 3,
-                  out.row(y) + 3 * x);
-    }
+    const uint8_t* in = source.row(ys[y]);
+    for (int64_t x = 0; x < crop.width; ++x) std::copy_n(in + 3 * xs[x], 3, out.row(y) + 3 * x);
   }
   return out;
 }

@@ -193,14 +193,21 @@ void AdjustHue(Image* image, double turns) {
   }
 }
 
+// Pillow rounds the coefficients to 15 decimals, which decides on which side of the rim some pixels
+// fall; the order of the sums matters as well.
 AffineMap AffineMap::Rotate(double degrees, int64_t height, int64_t width) {
-  const double angle = -degrees * std::numbers::pi / 180.0;
-  const double c = std::cos(angle);
-  const double s = std::sin(angle);
+  const double angle = -degrees * (std::numbers::pi / 180.0);
+  const auto rounded = [](double x) { return std::nearbyint(x * 1e15) / 1e15; };
+  const double c = rounded(std::cos(angle));
+  const double s = rounded(std::sin(angle));
   const double cx = static_cast<double>(width) / 2.0;
   const double cy = static_cast<double>(height) / 2.0;
-  return {
-      .xx = c, .xy = s, .x0 = cx - c * cx - s * cy, .yx = -s, .yy = c, .y0 = cy + s * cx - c * cy};
+  return {.xx = c,
+          .xy = s,
+          .x0 = (c * -cx + s * -cy) + cx,
+          .yx = -s,
+          .yy = c,
+          .y0 = (-s * -cx + c * -cy) + cy};
 }
 
 Image WarpAffine(const ImageView& source, const AffineMap& map, Filter filter, Rgb fill) {

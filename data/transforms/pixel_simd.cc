@@ -88,7 +88,7 @@ HWY_INLINE PixelV Cubic(PixelV a, PixelV b, PixelV c, PixelV d, PixelV t) {
   const auto cd = hn::Sub(c, d);
   const auto p2 = hn::Sub(c, a);
   const auto p3 = hn::Add(hn::Add(ab, ab), cd);
-  const auto p4 = hn::Sub(hn::Sub(c, d), ab);
+  const auto p4 = hn::Neg(hn::Add(ab, cd));
   return hn::MulAdd(t, hn::MulAdd(t, hn::MulAdd(t, p4, p3), p2), b);
 }
 
