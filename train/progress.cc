@@ -49,7 +49,7 @@ std::vector<std::string> Fields(const ProgressNumbers& n) {
       absl::StrFormat("%d/%d", n.step, n.total_steps),
       absl::StrCat("eta ", ShortDuration(eta)),
       absl::StrCat(ShortCount(n.items_per_second), " ", n.unit, "/s"),
-      absl::StrFormat("loss %.4g", n.loss),
+      absl::StrFormat("loss %#.4g", n.loss),
       absl::StrFormat("lr %.2e", n.learning_rate),
       absl::StrFormat("data %.0f%%", 100 * n.data_wait),
   };

@@ -137,10 +137,10 @@ TEST(Progress, WritesAPlainLinePerIntervalAndOneAtTheEnd) {
   EXPECT_THAT(
       screen.writes,
       ElementsAre(
-          "42%  step 3/7  eta 0:04  32.0 tok/s  loss 1.5  lr 1.00e-01  data 25%  mfu 25.0%\n",
-          "85%  step 6/7  eta 0:01  32.0 tok/s  loss 1.5  lr 1.00e-01  data 25%  mfu 25.0%\n",
+          "42%  step 3/7  eta 0:04  32.0 tok/s  loss 1.500  lr 1.00e-01  data 25%  mfu 25.0%\n",
+          "85%  step 6/7  eta 0:01  32.0 tok/s  loss 1.500  lr 1.00e-01  data 25%  mfu 25.0%\n",
           "evaluated\n",
-          "100%  step 7/7  eta 0:00  32.0 tok/s  loss 1.5  lr 1.00e-01  data 25%  mfu 25.0%\n"));
+          "100%  step 7/7  eta 0:00  32.0 tok/s  loss 1.500  lr 1.00e-01  data 25%  mfu 25.0%\n"));
 }
 
 TEST(Progress, RedrawsOneLineOnATerminalTenTimesASecond) {
