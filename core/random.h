@@ -11,6 +11,8 @@
 #include <array>
 #include <cstdint>
 
+#include "absl/strings/string_view.h"
+
 namespace tessera {
 
 // One block of the generator: 128 random bits from a 128-bit counter and a 64-bit key.
@@ -24,14 +26,21 @@ constexpr uint64_t SplitMix64(uint64_t x) {
   return x ^ (x >> 31);
 }
 
+// FNV-1a, for streams that belong to something with a name.
+constexpr uint64_t HashString(absl::string_view text) {
+  uint64_t hash = 0xCBF29CE484222325u;
+  for (const char c : text) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3u;
+  return hash;
+}
+
 // What a stream is for. Values are part of saved runs: append, never renumber.
 enum class Purpose : uint32_t {
   kInit = 1,      // parameter initialisation: a = hash of the parameter's name
   kShuffle = 2,   // order of samples: a = epoch
   kAugment = 3,   // one sample's transforms: a = epoch, b = sample index and repeat
   kMix = 4,       // mixup and cutmix: a = step
-  kDropPath = 5,  // a = step, b = op
-  kDropout = 6,   // a = step, b = op
+  kDropPath = 5,  // a = step, b = hash of the layer's name and the sample
+  kDropout = 6,   // a = step, b = hash of the layer's name
   kTest = 7,
 };
 

@@ -11,14 +11,8 @@ namespace {
 
 constexpr int64_t kSliceAlignment = 16;  // elements
 
-uint64_t HashName(absl::string_view name) {
-  uint64_t hash = 0xCBF29CE484222325u;  // FNV-1a
-  for (const char c : name) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001B3u;
-  return hash;
-}
-
 void Initialize(const Init& init, const std::string& name, uint64_t seed, const Tensor& value) {
-  RandomStream random(seed, Purpose::kInit, HashName(name));
+  RandomStream random(seed, Purpose::kInit, HashString(name));
   float* data = value.data<float>();
   for (int64_t i = 0; i < value.numel(); ++i) {
     double x = init.scale;
@@ -54,7 +48,16 @@ void Module::VisitParameters(const std::function<void(const std::string&, Parame
   }
 }
 
+void Module::SetNames(const std::string& full_name) {
+  full_name_ = full_name;
+  const std::string prefix = full_name.empty() ? "" : absl::StrCat(full_name, ".");
+  for (Member& member : members_) {
+    if (member.child != nullptr) member.child->SetNames(absl::StrCat(prefix, member.name));
+  }
+}
+
 ParameterStore::ParameterStore(Module& module, uint64_t seed, bool bf16_copies) {
+  module.SetNames("");
   int64_t size = 0;
   module.VisitParameters([&](const std::string& name, Parameter& parameter) {
     CHECK(Find(name) == nullptr) << "two parameters are called " << name;

@@ -81,6 +81,10 @@ class Module {
   void VisitParameters(const std::function<void(const std::string&, Parameter&)>& fn,
                        const std::string& prefix = "");
 
+  // Dotted name within the tree, such as "stages.0.blocks.0.1.attn"; empty at the root and until
+  // a ParameterStore has been made.
+  const std::string& full_name() const { return full_name_; }
+
  protected:
   Parameter& AddParameter(std::string name, const Shape& shape, const Init& init);
   // Makes a child module of type M; it lives as long as this module.
@@ -94,7 +98,11 @@ class Module {
     std::unique_ptr<Parameter> parameter;
     std::unique_ptr<Module> child;
   };
+  friend class ParameterStore;
+  void SetNames(const std::string& full_name);
+
   std::vector<Member> members_;
+  std::string full_name_;
 };
 
 // Flat buffers of all parameters of a module: one for values, one for gradients, one for bf16

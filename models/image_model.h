@@ -1,0 +1,38 @@
+// ImageModel: what every vision backbone with a classifier offers to training and evaluation.
+#ifndef TESSERA_MODELS_IMAGE_MODEL_H_
+#define TESSERA_MODELS_IMAGE_MODEL_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/config_node.h"
+#include "layers/forward_context.h"
+
+namespace tessera {
+
+// A part of a model, for one image.
+struct StageCost {
+  std::string name;           // prefix of the names of its parameters: "stem", "stages.0", "head"
+  Shape output;               // [H, W, C] or [C]
+  int64_t macs = 0;           // multiply-adds of products and convolutions, forward
+  int64_t saved_f32 = 0;      // elements kept in f32 for the backward pass
+  int64_t saved_compute = 0;  // elements kept in the compute dtype
+};
+
+class ImageModel : public Module {
+ public:
+  // images f32 [B, H, W, in_chans], normalised, any H and W -> logits f32 [B, num_classes].
+  virtual Tensor Forward(const Tensor& images, const ForwardContext& context) const = 0;
+  // Classes of the classifier; 0 for a model without one, whose output is its pooled features.
+  virtual int64_t num_classes() const = 0;
+  virtual int64_t in_chans() const = 0;
+  // The parts in forward order for an image of this size.
+  virtual std::vector<StageCost> Costs(int64_t height, int64_t width) const = 0;
+  // All options, defaults included, as they are written under `model:`.
+  virtual ConfigNode Options() const = 0;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_MODELS_IMAGE_MODEL_H_

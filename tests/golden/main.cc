@@ -1,0 +1,105 @@
+// golden_test: checks this build against every golden case of a directory.
+//   golden_test --golden_dir=DIR [--precision=bf16] [--allow_unsupported]
+// Prints a line per case and a summary; exits with 1 if a case failed, or was unsupported and not
+// allowed to be.
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "core/status.h"
+#include "tests/golden/golden_case.h"
+
+namespace tessera {
+namespace {
+
+struct Options {
+  std::string golden_dir = std::string(TESSERA_SOURCE_DIR) + "/tests/golden/cases";
+  std::string precision = "fp32";
+  bool allow_unsupported = false;
+};
+
+absl::StatusOr<CaseResult> Dispatch(const GoldenCase& golden, DType compute_dtype) {
+  const std::string scope = golden.meta.value("scope", "");
+  if (scope == "model") return RunModelCase(golden, compute_dtype);
+  if (scope == "training") return RunTrainingCase(golden, compute_dtype);
+  return absl::NotFoundError("no check for scope '" + scope + "'");
+}
+
+CaseResult RunCase(const std::filesystem::path& json_path, DType compute_dtype) {
+  CaseResult result;
+  result.name = json_path.stem().string();
+  const auto run = [&]() -> absl::StatusOr<CaseResult> {
+    ASSIGN_OR_RETURN(const std::string text, PosixFileSystem().ReadFile(json_path.string()));
+    ASSIGN_OR_RETURN(Json meta, ParseJson(text, json_path.string()));
+    if (!meta.is_object() || !meta.contains("family")) {
+      return absl::NotFoundError("not the case of a model");
+    }
+    std::filesystem::path tensors = json_path;
+    ASSIGN_OR_RETURN(SafetensorsFile file,
+                     SafetensorsFile::Open(PosixFileSystem(),
+                                           tensors.replace_extension("safetensors").string()));
+    return Dispatch({result.name, std::move(meta), std::move(file)}, compute_dtype);
+  };
+  // nlohmann reports keys that a case lacks by throwing.
+  try {
+    absl::StatusOr<CaseResult> outcome = run();
+    if (outcome.ok()) return *outcome;
+    result.kind = absl::IsNotFound(outcome.status()) ? CaseResult::Kind::kUnsupported
+                                                     : CaseResult::Kind::kFailed;
+    result.message = std::string(outcome.status().message());
+  } catch (const nlohmann::json::exception& e) {
+    result.kind = CaseResult::Kind::kFailed;
+    result.message = e.what();
+  }
+  return result;
+}
+
+void Print(const CaseResult& r) {
+  const char* const verdict = r.kind == CaseResult::Kind::kOk       ? "ok"
+                              : r.kind == CaseResult::Kind::kFailed ? "FAILED"
+                                                                    : "unsupported";
+  std::printf("%-32s  %s", r.name.c_str(), verdict);
+  if (!r.where.empty()) std::printf("  worst %.3f of tolerance at %s", r.worst, r.where.c_str());
+  if (!r.message.empty()) std::printf("  %s", r.message.c_str());
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
+int Main(int argc, char** argv) {
+  Options options;
+  CLI::App app("Checks this build against the golden cases of a directory.", "golden_test");
+  app.add_option("--golden_dir", options.golden_dir, "folder of NAME.json with NAME.safetensors");
+  app.add_option("--precision", options.precision, "compute dtype of model cases")
+      ->check(CLI::IsMember({"fp32", "bf16"}));
+  app.add_flag("--allow_unsupported", options.allow_unsupported,
+               "families that this build does not have are no failure");
+  CLI11_PARSE(app, argc, argv);
+
+  std::vector<std::filesystem::path> paths;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(options.golden_dir, error)) {
+    if (entry.path().extension() == ".json") paths.push_back(entry.path());
+  }
+  if (error || paths.empty()) {
+    std::fprintf(stderr, "golden_test: no cases in %s\n", options.golden_dir.c_str());
+    return 2;
+  }
+  std::sort(paths.begin(), paths.end());
+  int counts[3] = {0, 0, 0};
+  for (const auto& path : paths) {
+    const CaseResult result =
+        RunCase(path, options.precision == "bf16" ? DType::kBF16 : DType::kF32);
+    Print(result);
+    ++counts[static_cast<int>(result.kind)];
+  }
+  std::printf("%d ok, %d failed, %d unsupported\n", counts[0], counts[1], counts[2]);
+  return counts[1] == 0 && (counts[2] == 0 || options.allow_unsupported) ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace tessera
+
+int main(int argc, char** argv) { return tessera::Main(argc, argv); }

@@ -1,0 +1,99 @@
+// The configuration of a run: what a YAML file under configs/ holds.
+#ifndef TESSERA_TRAIN_CONFIG_H_
+#define TESSERA_TRAIN_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/config.h"
+#include "data/config.h"
+
+namespace tessera {
+
+struct OptimConfig {
+  std::string name = "adamw";
+  double lr = 1e-3;
+  double min_lr = 1e-5;
+  double warmup_lr = 0.0;
+  double warmup_epochs = 0.0;
+  double cooldown_epochs = 0.0;
+  double weight_decay = 0.05;
+  std::vector<double> betas = {0.9, 0.999};
+  double eps = 1e-8;
+  double momentum = 0.9;
+  bool nesterov = true;
+  double clip_grad = 0.0;
+
+  template <class V>
+  void VisitFields(V& v) {
+    v("name", name, "update rule", OneOf({"adamw", "sgd"}));
+    v("lr", lr, "peak learning rate, for this run's batch size", AtLeast(0));
+    v("min_lr", min_lr, "learning rate at the end of the cosine", AtLeast(0));
+    v("warmup_lr", warmup_lr, "learning rate before the first step", AtLeast(0));
+    v("warmup_epochs", warmup_epochs, "epochs of linear warm-up", AtLeast(0));
+    v("cooldown_epochs", cooldown_epochs, "last epochs, at min_lr", AtLeast(0));
+    v("weight_decay", weight_decay, "of matrices and kernels, not of biases and norms", AtLeast(0));
+    v("betas", betas, "decay of AdamW's two moments", HalfOpen(0, 1));
+    v("eps", eps, "added to the root of AdamW's second moment", AtLeast(0));
+    v("momentum", momentum, "of SGD", HalfOpen(0, 1));
+    v("nesterov", nesterov, "Nesterov's form of SGD's momentum");
+    v("clip_grad", clip_grad, "largest global L2 norm of the gradient; 0: no limit", AtLeast(0));
+  }
+};
+
+struct TrainConfig {
+  int64_t epochs = 300;
+  int64_t batch_size = 128;
+  int64_t accumulate = 1;
+  std::string precision = "bf16";
+  bool checkpoint_blocks = false;
+  double ema_decay = 0.0;
+  std::string init_weights;
+  bool finetune = false;
+  int64_t seed = 42;
+  double eval_every_epochs = 1.0;
+  double save_every_minutes = 10.0;
+  int64_t keep_checkpoints = 2;
+  double log_every_seconds = 10.0;
+
+  template <class V>
+  void VisitFields(V& v) {
+    v("epochs", epochs, "passes over the training set", Between(1, 1e6));
+    v("batch_size", batch_size, "images per optimizer step", Between(1, 1e6));
+    v("accumulate", accumulate, "parts that a batch is cut into, to save memory", Between(1, 4096));
+    v("precision", precision, "of products and hidden maps", OneOf({"bf16", "fp32"}));
+    v("checkpoint_blocks", checkpoint_blocks, "run blocks again in backward, to save memory");
+    v("ema_decay", ema_decay, "of the averaged weights that are evaluated; 0: none",
+      HalfOpen(0, 1));
+    v("init_weights", init_weights, "checkpoint or safetensors file to start from");
+    v("finetune", finetune, "init_weights may have another classifier");
+    v("seed", seed, "of every random draw", AtLeast(0));
+    v("eval_every_epochs", eval_every_epochs, "between evaluations", MoreThan(0));
+    v("save_every_minutes", save_every_minutes, "between checkpoints", MoreThan(0));
+    v("keep_checkpoints", keep_checkpoints, "latest checkpoints to keep, beside the best",
+      Between(1, 1000));
+    v("log_every_seconds", log_every_seconds, "between lines of the log", MoreThan(0));
+  }
+};
+
+struct RunConfig {
+  std::string output = "runs/default";
+  ConfigNode model;
+  DataConfig data;
+  OptimConfig optim;
+  TrainConfig train;
+
+  template <class V>
+  void VisitFields(V& v) {
+    v("output", output, "folder of the run: checkpoints and logs");
+    v("model", model, "name, and the options of that model");
+    v("data", data, "");
+    v("optim", optim, "");
+    v("train", train, "");
+  }
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_TRAIN_CONFIG_H_

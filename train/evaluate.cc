@@ -1,0 +1,87 @@
+#include "train/evaluate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "absl/strings/str_format.h"
+#include "tensor/ops/softmax/softmax.h"
+#include "tensor/ops/top_k/top_k.h"
+
+namespace tessera {
+namespace {
+
+constexpr int64_t kTopK = 5;
+
+void CountRow(const int32_t* best, int64_t k, int64_t label, Evaluation* evaluation) {
+  ClassAccuracy& of_label = evaluation->classes[label];
+  ++evaluation->samples;
+  ++of_label.samples;
+  of_label.top1 += best[0] == label;
+  of_label.top5 += std::find(best, best + k, label) != best + k;
+  ++evaluation->classes[best[0]].predicted;
+}
+
+double Percent(int64_t part, int64_t whole) {
+  return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
+}
+
+}  // namespace
+
+double Evaluation::top1() const {
+  int64_t right = 0;
+  for (const ClassAccuracy& c : classes) right += c.top1;
+  return Percent(right, samples);
+}
+
+double Evaluation::top5() const {
+  int64_t right = 0;
+  for (const ClassAccuracy& c : classes) right += c.top5;
+  return Percent(right, samples);
+}
+
+absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Loader& loader,
+                                    const std::function<bool()>& stop,
+                                    const std::function<void(int64_t)>& progress) {
+  ForwardContext context;
+  context.compute_dtype = compute_dtype;
+  Evaluation result;
+  result.classes.resize(model.num_classes());
+  double loss_sum = 0;
+  while (!stop || !stop()) {
+    ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader.Next());
+    if (!batch) break;
+    const Tensor logits = model.Forward(batch->images, context);
+    const Tensor probabilities = ops::Softmax(logits);
+    const int64_t classes = logits.dim(1), k = std::min(kTopK, classes);
+    const ops::TopKResult best = ops::TopK(logits, k);
+    for (int64_t i = 0; i < batch->num_valid; ++i) {
+      const int64_t label = batch->labels.data<int64_t>()[i];
+      CHECK(label >= 0 && label < classes) << "label " << label << " of " << classes;
+      CountRow(best.indices.data<int32_t>() + i * k, k, label, &result);
+      // The smallest normal f32 stands for a probability that underflowed.
+      const double p = probabilities.data<float>()[i * classes + label];
+      loss_sum -= std::log(std::max(p, 1.2e-38));
+    }
+    if (progress) progress(result.samples);
+  }
+  result.skipped = loader.stats().num_bad();
+  result.loss = result.samples == 0 ? 0.0 : loss_sum / static_cast<double>(result.samples);
+  return result;
+}
+
+std::string ClassTable(const Evaluation& evaluation, const std::vector<std::string>& class_names) {
+  size_t width = 5;
+  for (const std::string& name : class_names) width = std::max(width, name.size());
+  std::string table = absl::StrFormat("%-*s  %8s  %7s  %7s  %9s\n", width, "class", "samples",
+                                      "top-1 %", "top-5 %", "precision");
+  for (size_t c = 0; c < evaluation.classes.size(); ++c) {
+    const ClassAccuracy& a = evaluation.classes[c];
+    absl::StrAppendFormat(&table, "%-*s  %8d  %7.2f  %7.2f  %9.2f\n", width,
+                          c < class_names.size() ? class_names[c] : absl::StrCat(c), a.samples,
+                          Percent(a.top1, a.samples), Percent(a.top5, a.samples),
+                          Percent(a.top1, a.predicted));
+  }
+  return table;
+}
+
+}  // namespace tessera

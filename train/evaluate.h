@@ -1,0 +1,43 @@
+// Accuracy of a classifier over a data set.
+#ifndef TESSERA_TRAIN_EVALUATE_H_
+#define TESSERA_TRAIN_EVALUATE_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "models/image_model.h"
+
+namespace tessera {
+
+struct ClassAccuracy {
+  int64_t samples = 0;
+  int64_t top1 = 0;  // of them right
+  int64_t top5 = 0;
+  int64_t predicted = 0;  // samples of any class that were taken for this one
+};
+
+struct Evaluation {
+  int64_t samples = 0;
+  int64_t skipped = 0;  // bad files that were left out
+  double loss = 0.0;    // mean cross entropy against the labels
+  std::vector<ClassAccuracy> classes;
+
+  double top1() const;  // percent
+  double top5() const;
+};
+
+// Runs the model over all batches of an evaluation loader. Stops early, with an incomplete result,
+// when `stop` (may be null) returns true before a batch; `progress` (may be null) is told the
+// number of samples done.
+absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Loader& loader,
+                                    const std::function<bool()>& stop,
+                                    const std::function<void(int64_t)>& progress);
+
+// A table with one row per class: samples, top-1 and top-5 accuracy, precision.
+std::string ClassTable(const Evaluation& evaluation, const std::vector<std::string>& class_names);
+
+}  // namespace tessera
+
+#endif  // TESSERA_TRAIN_EVALUATE_H_

@@ -1,0 +1,74 @@
+#include "train/optimizer.h"
+
+#include <cmath>
+
+#include "tensor/ops/squared_norm/squared_norm.h"
+
+namespace tessera {
+namespace {
+
+// Runs of parameters that decay alike. The gaps between parameters are zero in every buffer and
+// stay so, whichever range they are in.
+std::vector<ParameterRange> RangesOf(const ParameterStore& store, double weight_decay) {
+  std::vector<ParameterRange> ranges;
+  for (const ParameterStore::Entry& entry : store.entries()) {
+    const float decay = entry.parameter->decays() ? static_cast<float>(weight_decay) : 0.0f;
+    const int64_t end = entry.offset + entry.parameter->shape().numel();
+    if (ranges.empty() || ranges.back().weight_decay != decay) {
+      ranges.push_back({entry.offset, end, decay});
+    } else {
+      ranges.back().end = end;
+    }
+  }
+  return ranges;
+}
+
+}  // namespace
+
+Optimizer::Optimizer(const OptimConfig& config, ParameterStore& store, double ema_decay)
+    : config_(config),
+      store_(store),
+      ema_decay_(ema_decay),
+      ranges_(RangesOf(store, config.weight_decay)) {
+  const auto add_moment = [&](const char* name) {
+    moments_.push_back({name, Tensor::Zeros(store.values().shape(), DType::kF32)});
+  };
+  if (config.name == "adamw") {
+    add_moment("exp_avg");
+    add_moment("exp_avg_sq");
+  } else if (config.momentum > 0) {
+    add_moment("momentum_buffer");
+  }
+  ResetAverages();
+}
+
+void Optimizer::ResetAverages() {
+  if (ema_decay_ > 0) averages_ = store_.values().Clone();
+}
+
+double Optimizer::GradNorm() const { return std::sqrt(ops::SquaredNorm(store_.grads())); }
+
+void Optimizer::Step(double lr, double grad_scale) {
+  ++num_steps_;
+  const ops::FlatParameters parameters = {store_.values(), store_.grads(), store_.bf16(), averages_,
+                                          ranges_};
+  if (config_.name == "adamw") {
+    ops::AdamW(parameters, moments_[0].values, moments_[1].values,
+               {.lr = lr,
+                .step = num_steps_,
+                .beta1 = config_.betas[0],
+                .beta2 = config_.betas[1],
+                .eps = config_.eps,
+                .grad_scale = grad_scale,
+                .ema_decay = ema_decay_});
+  } else {
+    ops::Sgd(parameters, moments_.empty() ? Tensor() : moments_[0].values,
+             {.lr = lr,
+              .momentum = config_.momentum,
+              .nesterov = config_.nesterov,
+              .grad_scale = grad_scale,
+              .ema_decay = ema_decay_});
+  }
+}
+
+}  // namespace tessera

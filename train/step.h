@@ -1,0 +1,33 @@
+// One optimizer step of a classifier.
+#ifndef TESSERA_TRAIN_STEP_H_
+#define TESSERA_TRAIN_STEP_H_
+
+#include "models/image_model.h"
+#include "train/optimizer.h"
+
+namespace tessera {
+
+struct StepOptions {
+  DType compute_dtype = DType::kF32;
+  bool checkpoint_blocks = false;
+  int64_t accumulate = 1;  // equal parts that a batch is cut into
+  double clip_grad = 0.0;  // largest global L2 norm of the gradient; 0: no limit
+  uint64_t seed = 0;       // of drop path and dropout
+};
+
+struct StepResult {
+  double loss = 0.0;       // mean over the batch
+  double grad_norm = 0.0;  // global L2 norm before clipping
+};
+
+// Forward and backward over images f32 [B, H, W, C] and targets f32 [B, K], then the optimizer's
+// update with this learning rate. B is a multiple of options.accumulate. NumericError, and no
+// update, when the loss or the gradient is not finite.
+absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& store,
+                                     Optimizer& optimizer, const StepOptions& options,
+                                     const Tensor& images, const Tensor& targets, int64_t step,
+                                     double lr);
+
+}  // namespace tessera
+
+#endif  // TESSERA_TRAIN_STEP_H_
