@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kMaxLabelFileBytes = int64_t{4} << 30;
 constexpr int64_t kMaxImageBytes = int64_t{1} << 30;
 constexpr int64_t kFilesCheckedAtStart = 1000;
+constexpr int64_t kMaxBadLinesNamed = 20;
 
 class FolderSource : public ImageSource {
  public:
@@ -91,6 +92,25 @@ absl::StatusOr<LabelLine> ParseLabelLine(absl::string_view row) {
   return line;
 }
 
+// Gathers the errors of lines, so that a person sees all of them at once.
+class BadLines {
+ public:
+  void Add(const absl::Status& error) {
+    if (++count_ <= kMaxBadLinesNamed) {
+      absl::StrAppend(&text_, count_ == 1 ? "" : "\n", error.message());
+    }
+  }
+  absl::Status status() const {
+    if (count_ == 0) return absl::OkStatus();
+    if (count_ <= kMaxBadLinesNamed) return DataError(text_);
+    return DataError(absl::StrCat(text_, "\nand ", count_ - kMaxBadLinesNamed, " more bad lines"));
+  }
+
+ private:
+  int64_t count_ = 0;
+  std::string text_;
+};
+
 absl::Status CheckFirstFiles(const FolderSource& source, const std::string& label_file) {
   for (int64_t i = 0; i < std::min(source.num_samples(), kFilesCheckedAtStart); ++i) {
     const absl::Status found = PosixFileSystem().Stat(source.name(i)).status();
@@ -142,12 +162,16 @@ absl::StatusOr<std::unique_ptr<ImageSource>> OpenLabelFile(const std::string& la
   std::unique_ptr<FolderSource> source;
   int32_t max_label = 0;
   int64_t line_number = 0;
+  BadLines bad;
   for (absl::string_view row : absl::StrSplit(text, '\n')) {
     ++line_number;
     absl::ConsumeSuffix(&row, "\r");
     if (absl::StripAsciiWhitespace(row).empty() || row[0] == '#') continue;
     const auto line = ParseLabelLine(row);
-    if (!line.ok()) return Annotate(line.status(), absl::StrCat(label_file, ":", line_number));
+    if (!line.ok()) {
+      bad.Add(Annotate(line.status(), absl::StrCat(label_file, ":", line_number)));
+      continue;
+    }
     if (source == nullptr) {
       const bool below = fs.Exists(JoinPath(folder, line->path));
       source = std::make_unique<FolderSource>(below ? folder : DirectoryName(label_file),
@@ -156,6 +180,7 @@ absl::StatusOr<std::unique_ptr<ImageSource>> OpenLabelFile(const std::string& la
     source->Add(line->path, line->label);
     max_label = std::max(max_label, line->label);
   }
+  RETURN_IF_ERROR(bad.status());
   if (source == nullptr) return DataError(absl::StrCat(label_file, ": no sample in the file"));
   RETURN_IF_ERROR(CheckFirstFiles(*source, label_file));
   auto names = NumberedClasses(table, max_label);
