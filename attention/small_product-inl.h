@@ -47,9 +47,16 @@ struct ProductArgs {
   bool accumulate;  // c += a b instead of c = a b
 };
 
+// What an element of the factors is, and how a product of two is added to a sum.
+struct FloatElements {
+  static HWY_INLINE FloatVec MulAdd(FloatVec a, FloatVec b, FloatVec sum) {
+    return hn::MulAdd(a, b, sum);
+  }
+};
+
 // One block of kRows x kVecs vectors of c. Every loop over `acc` must be unrolled or g++ keeps it
 // in memory.
-template <Left kLeft, int kRows, int kVecs>
+template <Left kLeft, class Elements, int kRows, int kVecs>
 void ProductBlock(const ProductArgs& args) {
   const FloatTag df;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
@@ -80,7 +87,7 @@ void ProductBlock(const ProductArgs& args) {
       for (int v = 0; v < kVecs; ++v) {
         const FloatVec right = hn::Load(df, b + v * lanes);
 #pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) acc[r][v] = hn::MulAdd(left[r], right, acc[r][v]);
+        for (int r = 0; r < kRows; ++r) acc[r][v] = Elements::MulAdd(left[r], right, acc[r][v]);
       }
     } else {
       FloatVec right[kVecs];
@@ -90,7 +97,7 @@ void ProductBlock(const ProductArgs& args) {
       for (int r = 0; r < kRows; ++r) {
         const FloatVec left = hn::Set(df, kLeft == Left::kPlain ? a[r * lda] : a[r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) acc[r][v] = hn::MulAdd(left, right[v], acc[r][v]);
+        for (int v = 0; v < kVecs; ++v) acc[r][v] = Elements::MulAdd(left, right[v], acc[r][v]);
       }
     }
     a += kLeft == Left::kPlain ? 1 : lda;
@@ -103,20 +110,20 @@ void ProductBlock(const ProductArgs& args) {
   }
 }
 
-template <Left kLeft, int kVecs, int kRows = BlockRows(kVecs)>
+template <Left kLeft, class Elements, int kVecs, int kRows = BlockRows(kVecs)>
 void ProductBlockOfRows(int rows, const ProductArgs& args) {
-  if (rows == kRows) return ProductBlock<kLeft, kRows, kVecs>(args);
-  if constexpr (kRows > 1) ProductBlockOfRows<kLeft, kVecs, kRows - 1>(rows, args);
+  if (rows == kRows) return ProductBlock<kLeft, Elements, kRows, kVecs>(args);
+  if constexpr (kRows > 1) ProductBlockOfRows<kLeft, Elements, kVecs, kRows - 1>(rows, args);
 }
 
 // A panel of kVecs vectors of columns, cut into row blocks of nearly equal heights, since a thin
 // last block would wait for the latency of its few sums.
-template <Left kLeft, int kVecs>
+template <Left kLeft, class Elements, int kVecs>
 void ProductPanel(int64_t rows, ProductArgs args) {
   const int64_t blocks = (rows + BlockRows(kVecs) - 1) / BlockRows(kVecs);
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t height = rows * (i + 1) / blocks - rows * i / blocks;
-    ProductBlockOfRows<kLeft, kVecs>(static_cast<int>(height), args);
+    ProductBlockOfRows<kLeft, Elements, kVecs>(static_cast<int>(height), args);
     args.a += kLeft == Left::kPlain ? height * args.lda : height;
     args.c += height * args.ldc;
   }
@@ -124,23 +131,23 @@ void ProductPanel(int64_t rows, ProductArgs args) {
 
 // c [rows, columns] = or += a [rows, depth] b [depth, columns]; columns are rounded up to whole
 // vectors.
-template <Left kLeft>
+template <Left kLeft, class Elements = FloatElements>
 void SmallProduct(int64_t rows, int64_t columns, ProductArgs args) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(FloatTag()));
   for (int64_t vecs = RoundToVectors(columns) / lanes; vecs > 0;) {
     const int64_t width = vecs <= 4 ? vecs : vecs <= 6 ? 3 : 4;
     switch (width) {
       case 1:
-        ProductPanel<kLeft, 1>(rows, args);
+        ProductPanel<kLeft, Elements, 1>(rows, args);
         break;
       case 2:
-        ProductPanel<kLeft, 2>(rows, args);
+        ProductPanel<kLeft, Elements, 2>(rows, args);
         break;
       case 3:
-        ProductPanel<kLeft, 3>(rows, args);
+        ProductPanel<kLeft, Elements, 3>(rows, args);
         break;
       default:
-        ProductPanel<kLeft, 4>(rows, args);
+        ProductPanel<kLeft, Elements, 4>(rows, args);
         break;
     }
     args.b += width * lanes;

@@ -1,6 +1,5 @@
-// Softmax of the rows of a tile, forward and backward, in base 2: logits come multiplied by
-// log2(e), which the caller folds into its scale, so that the exponential needs no range reduction
-// by ln(2).
+// Softmax of the rows of a tile, forward and backward, in base 2: log2(e) is part of the scale of
+// the logits, so that the exponential needs no range reduction by ln(2).
 //
 // Included by kernels once per instruction set (Highway's foreach_target).
 
@@ -22,7 +21,6 @@ HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 
 inline constexpr float kLog2E = std::numbers::log2e_v<float>;
-inline constexpr float kLn2 = std::numbers::ln2_v<float>;
 
 // 2^x for x <= 0, relative error 2e-7; at least 2^-126. NaN stays NaN. Two thirds of the
 // instructions of Exp().
@@ -57,26 +55,27 @@ HWY_INLINE float MaxOfRow(const float* HWY_RESTRICT row, int64_t n) {
   return MaxF32(df, max);
 }
 
-// 2^(x - max) in place for the n values of each row, zeros from there to the end of the last
-// vector; inverse_sums[i] is 1 / sum of row i. The maxima are a pass of their own, since their
+// 2^(scale (x - max)) in place for the n values of each row, zeros from there to the end of the
+// last vector; inverse_sums[i] is 1 / sum of row i. The maxima are a pass of their own, since their
 // latency would not overlap with the exponentials'.
-HWY_NOINLINE inline void Exp2Rows(int64_t rows, int64_t n, int64_t stride, float* HWY_RESTRICT x,
-                                  float* HWY_RESTRICT inverse_sums) {
+HWY_NOINLINE inline void Exp2Rows(int64_t rows, int64_t n, int64_t stride, float scale,
+                                  float* HWY_RESTRICT x, float* HWY_RESTRICT inverse_sums) {
   const FloatTag df;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
   const int64_t last = RoundToVectors(n) - lanes;
   const auto in_row = hn::FirstN(df, static_cast<size_t>(n - last));
+  const FloatVec scales = hn::Set(df, scale);
   for (int64_t i = 0; i < rows; ++i) inverse_sums[i] = MaxOfRow(x + i * stride, n);
   for (int64_t i = 0; i < rows; ++i) {
     float* HWY_RESTRICT row = x + i * stride;
-    const FloatVec max = hn::Set(df, inverse_sums[i]);
+    const FloatVec max = hn::Set(df, scale * inverse_sums[i]);
     FloatVec sum = hn::Zero(df);
     for (int64_t j = 0; j < last; j += lanes) {
-      const FloatVec e = Exp2NonPositive(df, hn::Sub(hn::Load(df, row + j), max));
+      const FloatVec e = Exp2NonPositive(df, hn::MulSub(scales, hn::Load(df, row + j), max));
       sum = hn::Add(sum, e);
       hn::Store(e, df, row + j);
     }
-    const FloatVec e = Exp2NonPositive(df, hn::Sub(hn::Load(df, row + last), max));
+    const FloatVec e = Exp2NonPositive(df, hn::MulSub(scales, hn::Load(df, row + last), max));
     const FloatVec kept = hn::IfThenElseZero(in_row, e);
     hn::Store(kept, df, row + last);
     inverse_sums[i] = 1.0f / SumF32(df, hn::Add(sum, kept));

@@ -77,11 +77,10 @@ struct TileSizes {
 
 // Rows of the tile's tokens into `to` [num_tokens, head_stride].
 template <typename T>
-void LoadTokens(const TileInput<T>& in, const T* from, float factor, float* to) {
+void LoadTokens(const TileInput<T>& in, const T* from, float* to) {
   const int64_t head_stride = RoundToVectors(in.head_dim);
   for (int64_t i = 0; i < in.num_tokens; ++i) {
-    LoadRow(from + in.tokens[i] * in.stride, in.head_dim, head_stride, factor,
-            to + i * head_stride);
+    LoadRow(from + in.tokens[i] * in.stride, in.head_dim, head_stride, 1.0f, to + i * head_stride);
   }
 }
 
@@ -89,7 +88,7 @@ void LoadTokens(const TileInput<T>& in, const T* from, float factor, float* to) 
 template <typename T>
 void LoadKeys(const TileInput<T>& in, const TileSizes& sizes, const T* from, const float* constant,
               float* to) {
-  LoadTokens(in, from, 1.0f, to);
+  LoadTokens(in, from, to);
   float* rest = to + in.num_tokens * sizes.head_stride;
   std::fill(rest, to + sizes.key_tile(), 0.0f);
   if (in.constant_count > 0 && constant != nullptr) {
@@ -97,26 +96,17 @@ void LoadKeys(const TileInput<T>& in, const TileSizes& sizes, const T* from, con
   }
 }
 
-// Logits of `rows` queries (which include scale * log2(e)) and their exponentials, not yet divided
-// by the sums: inverse_sums[i] is 1 / sum of row i.
+// Logits, not yet scaled, to exponentials, not yet divided by the sums: inverse_sums[i] is 1 / sum
+// of row i.
 template <typename T>
-void ExpLogits(const TileInput<T>& in, const TileSizes& sizes, const float* q, int64_t rows,
-               const float* k_transposed, float* exps, float* inverse_sums) {
-  SmallProduct<Left::kPlain>(rows, in.num_keys(),
-                             {.depth = in.head_dim,
-                              .a = q,
-                              .lda = sizes.head_stride,
-                              .b = k_transposed,
-                              .ldb = sizes.key_stride,
-                              .c = exps,
-                              .ldc = sizes.key_stride,
-                              .accumulate = false});
-  const float log_count =
-      in.constant_count > 0 ? std::log2(static_cast<float>(in.constant_count)) : 0.0f;
+void ExpLogits(const TileInput<T>& in, const TileSizes& sizes, int64_t rows, float* logits,
+               float* inverse_sums) {
+  const float scale = in.scale * kLog2E;
   if (in.constant_count > 0) {
-    for (int64_t i = 0; i < rows; ++i) exps[i * sizes.key_stride + in.num_tokens] += log_count;
+    const float log_count = std::log2(static_cast<float>(in.constant_count)) / scale;
+    for (int64_t i = 0; i < rows; ++i) logits[i * sizes.key_stride + in.num_tokens] += log_count;
   }
-  Exp2Rows(rows, in.num_keys(), sizes.key_stride, exps, inverse_sums);
+  Exp2Rows(rows, in.num_keys(), sizes.key_stride, scale, logits, inverse_sums);
 }
 
 // Asks L2 for the rows of the tile that comes next, some at a time between other work: they lie far
@@ -175,11 +165,21 @@ void TileForward(const TileInput<T>& in, T* out) {
   next.Prefetch();
   LoadKeys(in, sizes, in.v, in.constant_v, v);
   next.Prefetch();
-  LoadTokens(in, in.q, in.scale * kLog2E, q);
+  LoadTokens(in, in.q, q);
   next.Prefetch();
   for (int64_t begin = 0; begin < in.num_tokens; begin += sizes.block_rows) {
     const int64_t rows = std::min(sizes.block_rows, in.num_tokens - begin);
-    ExpLogits(in, sizes, q + begin * sizes.head_stride, rows, k_transposed, exps, inverse_sums);
+    SmallProduct<Left::kPlain>(rows, in.num_keys(),
+                               {.depth = in.head_dim,
+                                .a = q + begin * sizes.head_stride,
+                                .lda = sizes.head_stride,
+                                .b = k_transposed,
+                                .ldb = sizes.key_stride,
+                                .c = exps,
+                                .ldc = sizes.key_stride,
+                                .accumulate = false});
+    next.Prefetch();
+    ExpLogits(in, sizes, rows, exps, inverse_sums);
     next.Prefetch();
     SmallProduct<Left::kPlain>(rows, in.head_dim,
                                {.depth = in.num_keys(),
@@ -244,7 +244,7 @@ void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
   TransposeTile(k, in.num_keys(), in.head_dim, hs, v_transposed, ks);
   LoadKeys(in, sizes, in.k, in.constant_k, k);
   TransposeTile(k, in.num_keys(), in.head_dim, hs, k_transposed, ks);
-  LoadTokens(in, in.q, in.scale * kLog2E, q);
+  LoadTokens(in, in.q, q);
   next.Prefetch();
   for (int64_t i = 0; i < in.num_tokens; ++i) {
     LoadRow(grad.d_out + in.out_offset + in.tokens[i] * in.out_stride, in.head_dim, hs, 1.0f,
@@ -254,7 +254,16 @@ void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
     const int64_t rows = std::min(sizes.block_rows, in.num_tokens - begin);
     const float* block_q = q + begin * hs;
     const float* block_d_out = d_out + begin * hs;
-    ExpLogits(in, sizes, block_q, rows, k_transposed, p, inverse_sums);
+    SmallProduct<Left::kPlain>(rows, in.num_keys(),
+                               {.depth = in.head_dim,
+                                .a = block_q,
+                                .lda = hs,
+                                .b = k_transposed,
+                                .ldb = ks,
+                                .c = p,
+                                .ldc = ks,
+                                .accumulate = false});
+    ExpLogits(in, sizes, rows, p, inverse_sums);
     next.Prefetch();
     SmallProduct<Left::kPlain>(rows, in.num_keys(),
                                {.depth = in.head_dim,
@@ -303,7 +312,7 @@ void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
       StoreRow(dq + i * hs, in.head_dim, in.scale, grad.dq + in.tokens[begin + i] * in.stride);
     }
   }
-  StoreKeyGradients(in, sizes, dk, kLn2, grad.dk, grad.d_constant_k);
+  StoreKeyGradients(in, sizes, dk, in.scale, grad.dk, grad.d_constant_k);
   StoreKeyGradients(in, sizes, dv, 1.0f, grad.dv, grad.d_constant_v);
 }
 

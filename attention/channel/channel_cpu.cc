@@ -73,11 +73,11 @@ void ForEachTile(const ChannelAttentionShape& shape, const Fn& fn) {
   });
 }
 
-// Reads a tile of a map [tokens, row_stride], whose first head begins at `map`, times `factor`, and
+// Reads a tile of a map [tokens, row_stride], whose first head begins at `map`, and
 // asks for the same rows of the tile that comes next: rows are far apart and short.
 template <typename T>
 void LoadTile(const ChannelAttentionShape& shape, const Tile& tile, const T* map,
-              int64_t row_stride, float factor, float* to) {
+              int64_t row_stride, float* to) {
   constexpr int64_t kLineElements = 64 / sizeof(T);
   const int64_t d = shape.head_dim, stride = RoundToVectors(d);
   const T* from = map + tile.token * row_stride + tile.head * d;
@@ -86,23 +86,22 @@ void LoadTile(const ChannelAttentionShape& shape, const Tile& tile, const T* map
   for (int64_t t = 0; t < tile.rows; ++t) {
     const T* row = from + t * row_stride;
     for (int64_t c = 0; c < d; c += kLineElements) __builtin_prefetch(row + next + c, 0, 2);
-    LoadRow(row, d, stride, factor, to + t * stride);
+    LoadRow(row, d, stride, 1.0f, to + t * stride);
   }
 }
 
-// sums(chunk, head) = factor * sum over the chunk's tokens t of left[t, i] right[t, j], from maps
+// sums(chunk, head) = sum over the chunk's tokens t of left[t, i] right[t, j], from maps
 // whose rows are so many elements apart.
 template <typename T>
-void SumOverTokens(const ChannelAttentionShape& shape, float factor, const T* left,
-                   int64_t left_stride, const T* right, int64_t right_stride,
-                   const Matrices& sums) {
+void SumOverTokens(const ChannelAttentionShape& shape, const T* left, int64_t left_stride,
+                   const T* right, int64_t right_stride, const Matrices& sums) {
   const int64_t stride = sums.stride();
   ForEachTile(shape, [&](const Tile& tile) HWY_ATTR {
     ScratchFloats scratch(2 * kTileTokens * stride);
     float* a = scratch.Take(kTileTokens * stride);
     float* b = scratch.Take(kTileTokens * stride);
-    LoadTile(shape, tile, left, left_stride, factor, a);
-    LoadTile(shape, tile, right, right_stride, 1.0f, b);
+    LoadTile(shape, tile, left, left_stride, a);
+    LoadTile(shape, tile, right, right_stride, b);
     const bool first = (tile.token - tile.image * shape.tokens) % kChunkTokens == 0;
     SmallProduct<Left::kTransposed>(shape.head_dim, shape.head_dim,
                                     {.depth = tile.rows,
@@ -124,7 +123,7 @@ void MultiplyTile(const ChannelAttentionShape& shape, const Tile& tile, const T*
   ScratchFloats scratch(2 * kTileTokens * stride);
   float* factor = scratch.Take(kTileTokens * stride);
   float* product = scratch.Take(kTileTokens * stride);
-  LoadTile(shape, tile, from, from_stride, 1.0f, factor);
+  LoadTile(shape, tile, from, from_stride, factor);
   SmallProduct<Left::kPlain>(tile.rows, d,
                              {.depth = d,
                               .a = factor,
@@ -173,8 +172,7 @@ void Forward(const ChannelAttentionArgs& args) {
   const int64_t d = shape.head_dim, row = 3 * shape.channels();
   const T* qkv = static_cast<const T*>(args.qkv);
   const Matrices sums(shape, shape.batch * NumChunks(shape.tokens, kChunkTokens));
-  SumOverTokens(shape, static_cast<float>(shape.scale()) * kLog2E, qkv + shape.left(), row,
-                qkv + shape.right(), row, sums);
+  SumOverTokens(shape, qkv + shape.left(), row, qkv + shape.right(), row, sums);
 
   const Matrices transposed(shape, shape.batch);
   const int64_t stride = transposed.stride();
@@ -182,7 +180,7 @@ void Forward(const ChannelAttentionArgs& args) {
     float* attention = args.attention + (image * shape.num_heads + head) * d * d;
     ScratchFloats scratch(d);
     float* inverse_sums = scratch.Take(d);
-    Exp2Rows(d, d, stride, logits, inverse_sums);
+    Exp2Rows(d, d, stride, static_cast<float>(shape.scale()) * kLog2E, logits, inverse_sums);
     for (int64_t i = 0; i < d; ++i) {
       StoreRow(logits + i * stride, d, inverse_sums[i], attention + i * d);
       LoadRow(attention + i * d, d, stride, 1.0f, logits + i * stride);
@@ -207,8 +205,7 @@ void Backward(const ChannelAttentionGradArgs& args) {
   const T* qkv = static_cast<const T*>(args.qkv);
   const T* d_out = static_cast<const T*>(args.d_out);
   const Matrices sums(shape, shape.batch * NumChunks(shape.tokens, kChunkTokens));
-  SumOverTokens(shape, static_cast<float>(shape.scale()), d_out, channels, qkv + shape.values(),
-                row, sums);
+  SumOverTokens(shape, d_out, channels, qkv + shape.values(), row, sums);
 
   const Matrices attention(shape, shape.batch);
   const Matrices d_logits(shape, shape.batch);
@@ -220,7 +217,8 @@ void Backward(const ChannelAttentionGradArgs& args) {
     float* da = d_logits.At(image, head);
     for (int64_t i = 0; i < d; ++i) {
       LoadRow(dense + i * d, d, stride, 1.0f, a + i * stride);
-      LoadRow(d_attention + i * stride, d, stride, 1.0f, da + i * stride);
+      LoadRow(d_attention + i * stride, d, stride, static_cast<float>(shape.scale()),
+              da + i * stride);
       SoftmaxBackwardRow(1.0f, stride, a + i * stride, da + i * stride);
     }
     ClearRowsBelow(d, stride, da);
