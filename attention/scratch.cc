@@ -7,7 +7,7 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kLineFloats = 16;
-constexpr int64_t kMaxPieces = 16;
+constexpr int64_t kMaxPieces = 20;
 
 }  // namespace
 

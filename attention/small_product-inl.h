@@ -36,6 +36,14 @@ constexpr int BlockRows(int vecs) {
 #endif
 }
 
+// One factor: rows `stride` elements apart.
+struct Factor {
+  const float* data;
+  int64_t stride;
+
+  Factor Row(int64_t row) const { return {data + row * stride, stride}; }
+};
+
 struct ProductArgs {
   int64_t depth;  // length of the sums
   const float* a;
@@ -47,16 +55,9 @@ struct ProductArgs {
   bool accumulate;  // c += a b instead of c = a b
 };
 
-// What an element of the factors is, and how a product of two is added to a sum.
-struct FloatElements {
-  static HWY_INLINE FloatVec MulAdd(FloatVec a, FloatVec b, FloatVec sum) {
-    return hn::MulAdd(a, b, sum);
-  }
-};
-
 // One block of kRows x kVecs vectors of c. Every loop over `acc` must be unrolled or g++ keeps it
 // in memory.
-template <Left kLeft, class Elements, int kRows, int kVecs>
+template <Left kLeft, class Format, int kRows, int kVecs>
 void ProductBlock(const ProductArgs& args) {
   const FloatTag df;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
@@ -87,7 +88,7 @@ void ProductBlock(const ProductArgs& args) {
       for (int v = 0; v < kVecs; ++v) {
         const FloatVec right = hn::Load(df, b + v * lanes);
 #pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) acc[r][v] = Elements::MulAdd(left[r], right, acc[r][v]);
+        for (int r = 0; r < kRows; ++r) acc[r][v] = Format::MulAdd(left[r], right, acc[r][v]);
       }
     } else {
       FloatVec right[kVecs];
@@ -97,7 +98,7 @@ void ProductBlock(const ProductArgs& args) {
       for (int r = 0; r < kRows; ++r) {
         const FloatVec left = hn::Set(df, kLeft == Left::kPlain ? a[r * lda] : a[r]);
 #pragma GCC unroll 4
-        for (int v = 0; v < kVecs; ++v) acc[r][v] = Elements::MulAdd(left, right[v], acc[r][v]);
+        for (int v = 0; v < kVecs; ++v) acc[r][v] = Format::MulAdd(left, right[v], acc[r][v]);
       }
     }
     a += kLeft == Left::kPlain ? 1 : lda;
@@ -110,44 +111,47 @@ void ProductBlock(const ProductArgs& args) {
   }
 }
 
-template <Left kLeft, class Elements, int kVecs, int kRows = BlockRows(kVecs)>
+template <Left kLeft, class Format, int kVecs, int kRows = BlockRows(kVecs)>
 void ProductBlockOfRows(int rows, const ProductArgs& args) {
-  if (rows == kRows) return ProductBlock<kLeft, Elements, kRows, kVecs>(args);
-  if constexpr (kRows > 1) ProductBlockOfRows<kLeft, Elements, kVecs, kRows - 1>(rows, args);
+  if (rows == kRows) return ProductBlock<kLeft, Format, kRows, kVecs>(args);
+  if constexpr (kRows > 1) ProductBlockOfRows<kLeft, Format, kVecs, kRows - 1>(rows, args);
 }
 
 // A panel of kVecs vectors of columns, cut into row blocks of nearly equal heights, since a thin
 // last block would wait for the latency of its few sums.
-template <Left kLeft, class Elements, int kVecs>
+template <Left kLeft, class Format, int kVecs>
 void ProductPanel(int64_t rows, ProductArgs args) {
   const int64_t blocks = (rows + BlockRows(kVecs) - 1) / BlockRows(kVecs);
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t height = rows * (i + 1) / blocks - rows * i / blocks;
-    ProductBlockOfRows<kLeft, Elements, kVecs>(static_cast<int>(height), args);
+    ProductBlockOfRows<kLeft, Format, kVecs>(static_cast<int>(height), args);
     args.a += kLeft == Left::kPlain ? height * args.lda : height;
     args.c += height * args.ldc;
   }
 }
 
-// c [rows, columns] = or += a [rows, depth] b [depth, columns]; columns are rounded up to whole
+// c [rows, columns] = or += a [rows, depth] b [depth, columns], where the elements of a and b are
+// those of the format (formats-inl.h) and those of c are f32; columns are rounded up to whole
 // vectors.
-template <Left kLeft, class Elements = FloatElements>
-void SmallProduct(int64_t rows, int64_t columns, ProductArgs args) {
+template <Left kLeft, class Format>
+void SmallProduct(int64_t rows, int64_t columns, int64_t depth, const Factor& a, const Factor& b,
+                  float* c, int64_t ldc, bool accumulate) {
+  ProductArgs args = {depth, a.data, a.stride, b.data, b.stride, c, ldc, accumulate};
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(FloatTag()));
   for (int64_t vecs = RoundToVectors(columns) / lanes; vecs > 0;) {
     const int64_t width = vecs <= 4 ? vecs : vecs <= 6 ? 3 : 4;
     switch (width) {
       case 1:
-        ProductPanel<kLeft, Elements, 1>(rows, args);
+        ProductPanel<kLeft, Format, 1>(rows, args);
         break;
       case 2:
-        ProductPanel<kLeft, Elements, 2>(rows, args);
+        ProductPanel<kLeft, Format, 2>(rows, args);
         break;
       case 3:
-        ProductPanel<kLeft, Elements, 3>(rows, args);
+        ProductPanel<kLeft, Format, 3>(rows, args);
         break;
       default:
-        ProductPanel<kLeft, Elements, 4>(rows, args);
+        ProductPanel<kLeft, Format, 4>(rows, args);
         break;
     }
     args.b += width * lanes;

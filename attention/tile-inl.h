@@ -18,6 +18,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "attention/formats-inl.h"
 #include "attention/rows-inl.h"
 #include "attention/scratch.h"
 #include "attention/small_product-inl.h"
@@ -75,25 +76,25 @@ struct TileSizes {
   int64_t key_tile() const { return key_stride * head_stride; }
 };
 
-// Rows of the tile's tokens into `to` [num_tokens, head_stride].
-template <typename T>
-void LoadTokens(const TileInput<T>& in, const T* from, float* to) {
-  const int64_t head_stride = RoundToVectors(in.head_dim);
+// Rows of the tile's tokens into `to` [num_tokens, Format::Stride(head_dim)].
+template <class Format, typename T>
+void LoadTokens(const TileInput<T>& in, const T* from, int64_t from_stride, float* to) {
+  const int64_t stride = Format::Stride(in.head_dim);
   for (int64_t i = 0; i < in.num_tokens; ++i) {
-    LoadRow(from + in.tokens[i] * in.stride, in.head_dim, head_stride, 1.0f, to + i * head_stride);
+    Format::Load(from + in.tokens[i] * from_stride, in.head_dim, to + i * stride);
   }
 }
 
-// Keys or values into `to` [key_stride, head_stride]: tokens, the constant one, and zero rows.
-template <typename T>
+// Keys or values into `to` [key_stride, Format::Stride(head_dim)]: tokens, the constant one, and
+// zero rows.
+template <class Format, typename T>
 void LoadKeys(const TileInput<T>& in, const TileSizes& sizes, const T* from, const float* constant,
               float* to) {
-  LoadTokens(in, from, to);
-  float* rest = to + in.num_tokens * sizes.head_stride;
-  std::fill(rest, to + sizes.key_tile(), 0.0f);
-  if (in.constant_count > 0 && constant != nullptr) {
-    LoadRow(constant, in.head_dim, sizes.head_stride, 1.0f, rest);
-  }
+  const int64_t stride = Format::Stride(in.head_dim);
+  LoadTokens<Format>(in, from, in.stride, to);
+  float* rest = to + in.num_tokens * stride;
+  std::fill(rest, to + sizes.key_stride * stride, 0.0f);
+  if (in.constant_count > 0 && constant != nullptr) Format::Load(constant, in.head_dim, rest);
 }
 
 // Logits, not yet scaled, to exponentials, not yet divided by the sums: inverse_sums[i] is 1 / sum
@@ -145,57 +146,52 @@ class NextTile {
   int64_t done_ = 0;
 };
 
-// out = softmax(scale * q k^T) v for the tile's tokens.
-template <typename T>
-void TileForward(const TileInput<T>& in, T* out) {
+template <class Format, typename T>
+void TileForwardIn(const TileInput<T>& in, T* out) {
   const TileSizes sizes(in.num_tokens, in.num_keys(), in.head_dim);
-  ScratchFloats scratch(4 * sizes.key_tile() +
-                        sizes.block_rows * (sizes.key_stride + sizes.head_stride + 16));
+  const int64_t d = in.head_dim, keys = in.num_keys(), row_stride = Format::Stride(d);
+  const int64_t hs = sizes.head_stride, ks = sizes.key_stride;
+  ScratchFloats scratch(5 * sizes.key_tile() + sizes.block_rows * (ks + hs + 16));
   float* k_transposed = scratch.Take(sizes.key_tile());
-  float* v = scratch.Take(sizes.key_tile());
+  float* rows_of_keys = scratch.Take(sizes.key_tile());
+  float* v_along_rows = scratch.Take(sizes.key_tile());
   float* q = scratch.Take(sizes.key_tile());
-  float* exps = scratch.Take(sizes.block_rows * sizes.key_stride);
-  float* block_out = scratch.Take(sizes.block_rows * sizes.head_stride);
+  float* exps = scratch.Take(sizes.block_rows * ks);
+  float* block_out = scratch.Take(sizes.block_rows * hs);
   float* inverse_sums = scratch.Take(sizes.block_rows);
 
   NextTile<T> next(in.next);
-  LoadKeys(in, sizes, in.k, in.constant_k, v);
+  LoadKeys<Format>(in, sizes, in.k, in.constant_k, rows_of_keys);
   next.Prefetch();
-  TransposeTile(v, in.num_keys(), in.head_dim, sizes.head_stride, k_transposed, sizes.key_stride);
+  TransposeTile(rows_of_keys, keys, Format::Depth(d), row_stride, k_transposed, ks);
   next.Prefetch();
-  LoadKeys(in, sizes, in.v, in.constant_v, v);
+  LoadKeys<Format>(in, sizes, in.v, in.constant_v, rows_of_keys);
+  const Factor v = Format::AlongRows(rows_of_keys, keys, d, v_along_rows);
   next.Prefetch();
-  LoadTokens(in, in.q, q);
+  LoadTokens<Format>(in, in.q, in.stride, q);
   next.Prefetch();
   for (int64_t begin = 0; begin < in.num_tokens; begin += sizes.block_rows) {
     const int64_t rows = std::min(sizes.block_rows, in.num_tokens - begin);
-    SmallProduct<Left::kPlain>(rows, in.num_keys(),
-                               {.depth = in.head_dim,
-                                .a = q + begin * sizes.head_stride,
-                                .lda = sizes.head_stride,
-                                .b = k_transposed,
-                                .ldb = sizes.key_stride,
-                                .c = exps,
-                                .ldc = sizes.key_stride,
-                                .accumulate = false});
+    SmallProduct<Left::kPlain, Format>(rows, keys, Format::Depth(d),
+                                       Factor{q, row_stride}.Row(begin), {k_transposed, ks}, exps,
+                                       ks, false);
     next.Prefetch();
     ExpLogits(in, sizes, rows, exps, inverse_sums);
     next.Prefetch();
-    SmallProduct<Left::kPlain>(rows, in.head_dim,
-                               {.depth = in.num_keys(),
-                                .a = exps,
-                                .lda = sizes.key_stride,
-                                .b = v,
-                                .ldb = sizes.head_stride,
-                                .c = block_out,
-                                .ldc = sizes.head_stride,
-                                .accumulate = false});
+    SmallProduct<Left::kPlain, Format>(rows, d, Format::Depth(keys),
+                                       Format::FromFloats(exps, rows, ks), v, block_out, hs, false);
     next.Prefetch();
     for (int64_t i = 0; i < rows; ++i) {
-      StoreRow(block_out + i * sizes.head_stride, in.head_dim, inverse_sums[i],
+      StoreRow(block_out + i * hs, d, inverse_sums[i],
                out + in.out_offset + in.tokens[begin + i] * in.out_stride);
     }
   }
+}
+
+// out = softmax(scale * q k^T) v for the tile's tokens.
+template <typename T>
+void TileForward(const TileInput<T>& in, T* out) {
+  WithTileFormat<T>([&](auto format) HWY_ATTR { TileForwardIn<decltype(format)>(in, out); });
 }
 
 // Where the gradients of a tile go. dq, dk, dv are laid out as q, k, v; d_constant_k, d_constant_v
@@ -221,99 +217,75 @@ void StoreKeyGradients(const TileInput<T>& in, const TileSizes& sizes, const flo
     StoreRow(from + in.num_tokens * sizes.head_stride, in.head_dim, factor, constant);
 }
 
-// Gradients of TileForward.
-template <typename T>
-void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
+template <class Format, typename T>
+void TileBackwardIn(const TileInput<T>& in, const TileGradient<T>& grad) {
   const TileSizes sizes(in.num_tokens, in.num_keys(), in.head_dim);
-  const int64_t hs = sizes.head_stride, ks = sizes.key_stride;
-  ScratchFloats scratch(8 * sizes.key_tile() + sizes.block_rows * (2 * ks + hs + 16));
+  const int64_t d = in.head_dim, keys = in.num_keys(), row_stride = Format::Stride(d);
+  const int64_t hs = sizes.head_stride, ks = sizes.key_stride, block = sizes.block_rows;
+  ScratchFloats scratch(8 * sizes.key_tile() + block * (4 * ks + 3 * hs + 16));
   float* k_transposed = scratch.Take(sizes.key_tile());
   float* v_transposed = scratch.Take(sizes.key_tile());
-  float* k = scratch.Take(sizes.key_tile());
+  float* rows_of_keys = scratch.Take(sizes.key_tile());
+  float* k_along_rows = scratch.Take(sizes.key_tile());
   float* q = scratch.Take(sizes.key_tile());
   float* d_out = scratch.Take(sizes.key_tile());
   float* dk = scratch.Take(sizes.key_tile());
   float* dv = scratch.Take(sizes.key_tile());
-  float* p = scratch.Take(sizes.block_rows * ks);
-  float* ds = scratch.Take(sizes.block_rows * ks);
-  float* dq = scratch.Take(sizes.block_rows * hs);
-  float* inverse_sums = scratch.Take(sizes.block_rows);
+  float* p = scratch.Take(block * ks);
+  float* ds = scratch.Take(block * ks);
+  float* p_along_rows = scratch.Take(block * ks);
+  float* ds_along_rows = scratch.Take(block * ks);
+  float* q_along_rows = scratch.Take(block * hs);
+  float* d_out_along_rows = scratch.Take(block * hs);
+  float* dq = scratch.Take(block * hs);
+  float* inverse_sums = scratch.Take(block);
 
   NextTile<T> next(in.next, grad.d_out);
-  LoadKeys(in, sizes, in.v, in.constant_v, k);
-  TransposeTile(k, in.num_keys(), in.head_dim, hs, v_transposed, ks);
-  LoadKeys(in, sizes, in.k, in.constant_k, k);
-  TransposeTile(k, in.num_keys(), in.head_dim, hs, k_transposed, ks);
-  LoadTokens(in, in.q, q);
+  LoadKeys<Format>(in, sizes, in.v, in.constant_v, rows_of_keys);
+  TransposeTile(rows_of_keys, keys, Format::Depth(d), row_stride, v_transposed, ks);
+  LoadKeys<Format>(in, sizes, in.k, in.constant_k, rows_of_keys);
+  TransposeTile(rows_of_keys, keys, Format::Depth(d), row_stride, k_transposed, ks);
+  const Factor k = Format::AlongRows(rows_of_keys, keys, d, k_along_rows);
+  LoadTokens<Format>(in, in.q, in.stride, q);
   next.Prefetch();
-  for (int64_t i = 0; i < in.num_tokens; ++i) {
-    LoadRow(grad.d_out + in.out_offset + in.tokens[i] * in.out_stride, in.head_dim, hs, 1.0f,
-            d_out + i * hs);
-  }
-  for (int64_t begin = 0; begin < in.num_tokens; begin += sizes.block_rows) {
-    const int64_t rows = std::min(sizes.block_rows, in.num_tokens - begin);
-    const float* block_q = q + begin * hs;
-    const float* block_d_out = d_out + begin * hs;
-    SmallProduct<Left::kPlain>(rows, in.num_keys(),
-                               {.depth = in.head_dim,
-                                .a = block_q,
-                                .lda = hs,
-                                .b = k_transposed,
-                                .ldb = ks,
-                                .c = p,
-                                .ldc = ks,
-                                .accumulate = false});
+  LoadTokens<Format>(in, grad.d_out + in.out_offset, in.out_stride, d_out);
+  for (int64_t begin = 0; begin < in.num_tokens; begin += block) {
+    const int64_t rows = std::min(block, in.num_tokens - begin);
+    const Factor block_q = Factor{q, row_stride}.Row(begin);
+    const Factor block_d_out = Factor{d_out, row_stride}.Row(begin);
+    SmallProduct<Left::kPlain, Format>(rows, keys, Format::Depth(d), block_q, {k_transposed, ks}, p,
+                                       ks, false);
     ExpLogits(in, sizes, rows, p, inverse_sums);
     next.Prefetch();
-    SmallProduct<Left::kPlain>(rows, in.num_keys(),
-                               {.depth = in.head_dim,
-                                .a = block_d_out,
-                                .lda = hs,
-                                .b = v_transposed,
-                                .ldb = ks,
-                                .c = ds,
-                                .ldc = ks,
-                                .accumulate = false});
+    SmallProduct<Left::kPlain, Format>(rows, keys, Format::Depth(d), block_d_out,
+                                       {v_transposed, ks}, ds, ks, false);
     next.Prefetch();
     for (int64_t i = 0; i < rows; ++i) {
       SoftmaxBackwardRow(inverse_sums[i], ks, p + i * ks, ds + i * ks);
     }
     next.Prefetch();
-    SmallProduct<Left::kTransposed>(in.num_keys(), in.head_dim,
-                                    {.depth = rows,
-                                     .a = p,
-                                     .lda = ks,
-                                     .b = block_d_out,
-                                     .ldb = hs,
-                                     .c = dv,
-                                     .ldc = hs,
-                                     .accumulate = begin > 0});
+    SmallProduct<Left::kTransposed, Format>(
+        keys, d, Format::Depth(rows), Format::AlongRowsFromFloats(p, rows, ks, p_along_rows),
+        Format::AlongRows(block_d_out.data, rows, d, d_out_along_rows), dv, hs, begin > 0);
     next.Prefetch();
-    SmallProduct<Left::kTransposed>(in.num_keys(), in.head_dim,
-                                    {.depth = rows,
-                                     .a = ds,
-                                     .lda = ks,
-                                     .b = block_q,
-                                     .ldb = hs,
-                                     .c = dk,
-                                     .ldc = hs,
-                                     .accumulate = begin > 0});
+    SmallProduct<Left::kTransposed, Format>(
+        keys, d, Format::Depth(rows), Format::AlongRowsFromFloats(ds, rows, ks, ds_along_rows),
+        Format::AlongRows(block_q.data, rows, d, q_along_rows), dk, hs, begin > 0);
     next.Prefetch();
-    SmallProduct<Left::kPlain>(rows, in.head_dim,
-                               {.depth = in.num_keys(),
-                                .a = ds,
-                                .lda = ks,
-                                .b = k,
-                                .ldb = hs,
-                                .c = dq,
-                                .ldc = hs,
-                                .accumulate = false});
+    SmallProduct<Left::kPlain, Format>(rows, d, Format::Depth(keys),
+                                       Format::FromFloats(ds, rows, ks), k, dq, hs, false);
     for (int64_t i = 0; i < rows; ++i) {
-      StoreRow(dq + i * hs, in.head_dim, in.scale, grad.dq + in.tokens[begin + i] * in.stride);
+      StoreRow(dq + i * hs, d, in.scale, grad.dq + in.tokens[begin + i] * in.stride);
     }
   }
   StoreKeyGradients(in, sizes, dk, in.scale, grad.dk, grad.d_constant_k);
   StoreKeyGradients(in, sizes, dv, 1.0f, grad.dv, grad.d_constant_v);
+}
+
+// Gradients of TileForward.
+template <typename T>
+void TileBackward(const TileInput<T>& in, const TileGradient<T>& grad) {
+  WithTileFormat<T>([&](auto format) HWY_ATTR { TileBackwardIn<decltype(format)>(in, grad); });
 }
 
 }  // namespace tessera::HWY_NAMESPACE

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "attention/channel/channel_kernel.h"
+#include "attention/formats-inl.h"
 #include "attention/rows-inl.h"
 #include "attention/scratch.h"
 #include "attention/small_product-inl.h"
@@ -103,15 +104,9 @@ void SumOverTokens(const ChannelAttentionShape& shape, const T* left, int64_t le
     LoadTile(shape, tile, left, left_stride, a);
     LoadTile(shape, tile, right, right_stride, b);
     const bool first = (tile.token - tile.image * shape.tokens) % kChunkTokens == 0;
-    SmallProduct<Left::kTransposed>(shape.head_dim, shape.head_dim,
-                                    {.depth = tile.rows,
-                                     .a = a,
-                                     .lda = stride,
-                                     .b = b,
-                                     .ldb = stride,
-                                     .c = sums.At(tile.chunk, tile.head),
-                                     .ldc = stride,
-                                     .accumulate = !first});
+    SmallProduct<Left::kTransposed, FloatTiles>(shape.head_dim, shape.head_dim, tile.rows,
+                                                {a, stride}, {b, stride},
+                                                sums.At(tile.chunk, tile.head), stride, !first);
   });
 }
 
@@ -124,15 +119,9 @@ void MultiplyTile(const ChannelAttentionShape& shape, const Tile& tile, const T*
   float* factor = scratch.Take(kTileTokens * stride);
   float* product = scratch.Take(kTileTokens * stride);
   LoadTile(shape, tile, from, from_stride, factor);
-  SmallProduct<Left::kPlain>(tile.rows, d,
-                             {.depth = d,
-                              .a = factor,
-                              .lda = stride,
-                              .b = matrices.At(tile.image, tile.head),
-                              .ldb = stride,
-                              .c = product,
-                              .ldc = stride,
-                              .accumulate = false});
+  SmallProduct<Left::kPlain, FloatTiles>(tile.rows, d, d, {factor, stride},
+                                         {matrices.At(tile.image, tile.head), stride}, product,
+                                         stride, false);
   T* first = to + tile.token * to_stride + tile.head * d;
   for (int64_t t = 0; t < tile.rows; ++t) {
     StoreRow(product + t * stride, d, 1.0f, first + t * to_stride);
