@@ -48,6 +48,8 @@ TEST_P(MatMul, LinearAndItsGradientsMatchDoublePrecision) {
   ops::LinearGradInput(dy, w, dx, /*accumulate=*/true);
   Tensor dw = Random({out, in}, DType::kF32, 6);
   ops::LinearGradWeight(dy, x, dw, /*accumulate=*/false);
+  Tensor dw_sum = dw.Clone();
+  ops::LinearGradWeight(dy, x, dw_sum, /*accumulate=*/true);
   const double tolerance = 2e-6;  // f32 rounding per term; bf16 inputs are exact
   for (int64_t i = 0; i < rows; ++i) {
     for (int64_t j = 0; j < out; ++j) {
@@ -66,6 +68,7 @@ TEST_P(MatMul, LinearAndItsGradientsMatchDoublePrecision) {
       double sum = 0;
       for (int64_t i = 0; i < rows; ++i) sum += At(dy, i * out + j) * At(x, i * in + k);
       ASSERT_NEAR(At(dw, j * in + k), sum, tolerance * (rows + 1)) << j << ", " << k;
+      ASSERT_NEAR(At(dw_sum, j * in + k), 2 * sum, 2 * tolerance * (rows + 1)) << j << ", " << k;
     }
   }
 }
@@ -75,7 +78,9 @@ INSTANTIATE_TEST_SUITE_P(OddAndEvenSizes, MatMul,
                                          Case{63, 96, 33, DType::kF32},
                                          Case{129, 24, 72, DType::kF32},
                                          Case{1, 3, 2, DType::kBF16}, Case{7, 5, 3, DType::kBF16},
-                                         Case{63, 96, 33, DType::kBF16}));
+                                         Case{63, 96, 33, DType::kBF16},
+                                         Case{3201, 33, 7, DType::kBF16},
+                                         Case{3300, 16, 50, DType::kBF16}));
 
 TEST(MatMulEmpty, NoRowsGiveAnEmptyOutputAndAZeroGradient) {
   const Tensor x = Tensor::Zeros({0, 4}, DType::kF32);
@@ -87,17 +92,19 @@ TEST(MatMulEmpty, NoRowsGiveAnEmptyOutputAndAZeroGradient) {
 }
 
 TEST(MatMulThreads, WeightGradientHasTheSameBitsForOneAndTwoThreads) {
-  const Tensor dy = Random({3136, 96}, DType::kF32, 1);
-  const Tensor x = Random({3136, 96}, DType::kF32, 2);
   const int threads = omp_get_max_threads();
-  const Tensor one = Tensor::Empty({96, 96}, DType::kF32);
-  const Tensor two = Tensor::Empty({96, 96}, DType::kF32);
-  omp_set_num_threads(1);
-  ops::LinearGradWeight(dy, x, one, false);
-  omp_set_num_threads(2);
-  ops::LinearGradWeight(dy, x, two, false);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor dy = Random({3136, 96}, dtype, 1);
+    const Tensor x = Random({3136, 96}, dtype, 2);
+    const Tensor one = Tensor::Empty({96, 96}, DType::kF32);
+    const Tensor two = Tensor::Empty({96, 96}, DType::kF32);
+    omp_set_num_threads(1);
+    ops::LinearGradWeight(dy, x, one, false);
+    omp_set_num_threads(2);
+    ops::LinearGradWeight(dy, x, two, false);
+    EXPECT_EQ(std::memcmp(one.raw(), two.raw(), one.bytes()), 0);
+  }
   omp_set_num_threads(threads);
-  EXPECT_EQ(std::memcmp(one.raw(), two.raw(), one.bytes()), 0);
 }
 
 }  // namespace

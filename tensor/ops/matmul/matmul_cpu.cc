@@ -7,6 +7,7 @@
 #include "tensor/onednn.h"
 #include "tensor/ops/cast/cast.h"
 #include "tensor/ops/matmul/matmul.h"
+#include "tensor/ops/matmul/tall_product.h"
 
 namespace tessera {
 namespace {
@@ -122,6 +123,7 @@ void RunConverted(const MatMulArgs& args) {
 
 void MatMulCpu(const MatMulArgs& args) {
   if (args.in_dtype == DType::kBF16 && !OneDnnHasBf16()) return RunConverted(args);
+  if (IsTallProduct(args)) return RunTallProduct(args);
   RunProduct(args);
 }
 
