@@ -49,7 +49,8 @@ struct FloatTiles {
   static Factor AlongRows(const float* tile, int64_t /*rows*/, int64_t n, float* /*to*/) {
     return {tile, Stride(n)};
   }
-  // f32 results of a product as factors of the next one, in their own place or in `to`.
+  // f32 results of a product as factors of the next one, in their own place, or in `to`, which may
+  // be that place too.
   static Factor FromFloats(float* tile, int64_t /*rows*/, int64_t stride) { return {tile, stride}; }
   static Factor AlongRowsFromFloats(float* tile, int64_t /*rows*/, int64_t stride, float* /*to*/) {
     return {tile, stride};

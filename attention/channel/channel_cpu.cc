@@ -76,52 +76,53 @@ void ForEachTile(const ChannelAttentionShape& shape, const Fn& fn) {
 
 // Reads a tile of a map [tokens, row_stride], whose first head begins at `map`, and
 // asks for the same rows of the tile that comes next: rows are far apart and short.
-template <typename T>
+template <class Format, typename T>
 void LoadTile(const ChannelAttentionShape& shape, const Tile& tile, const T* map,
               int64_t row_stride, float* to) {
   constexpr int64_t kLineElements = 64 / sizeof(T);
-  const int64_t d = shape.head_dim, stride = RoundToVectors(d);
+  const int64_t d = shape.head_dim, stride = Format::Stride(d);
   const T* from = map + tile.token * row_stride + tile.head * d;
   const int64_t next =
       tile.head + 1 < shape.num_heads ? d : kTileTokens * row_stride - tile.head * d;
   for (int64_t t = 0; t < tile.rows; ++t) {
     const T* row = from + t * row_stride;
     for (int64_t c = 0; c < d; c += kLineElements) __builtin_prefetch(row + next + c, 0, 2);
-    LoadRow(row, d, stride, 1.0f, to + t * stride);
+    Format::Load(row, d, to + t * stride);
   }
 }
 
 // sums(chunk, head) = sum over the chunk's tokens t of left[t, i] right[t, j], from maps
 // whose rows are so many elements apart.
-template <typename T>
+template <class Format, typename T>
 void SumOverTokens(const ChannelAttentionShape& shape, const T* left, int64_t left_stride,
                    const T* right, int64_t right_stride, const Matrices& sums) {
-  const int64_t stride = sums.stride();
+  const int64_t d = shape.head_dim, floats = kTileTokens * sums.stride();
   ForEachTile(shape, [&](const Tile& tile) HWY_ATTR {
-    ScratchFloats scratch(2 * kTileTokens * stride);
-    float* a = scratch.Take(kTileTokens * stride);
-    float* b = scratch.Take(kTileTokens * stride);
-    LoadTile(shape, tile, left, left_stride, a);
-    LoadTile(shape, tile, right, right_stride, b);
+    ScratchFloats scratch(4 * floats);
+    float* left_rows = scratch.Take(floats);
+    float* right_rows = scratch.Take(floats);
+    LoadTile<Format>(shape, tile, left, left_stride, left_rows);
+    LoadTile<Format>(shape, tile, right, right_stride, right_rows);
+    const Factor a = Format::AlongRows(left_rows, tile.rows, d, scratch.Take(floats));
+    const Factor b = Format::AlongRows(right_rows, tile.rows, d, scratch.Take(floats));
     const bool first = (tile.token - tile.image * shape.tokens) % kChunkTokens == 0;
-    SmallProduct<Left::kTransposed, FloatTiles>(shape.head_dim, shape.head_dim, tile.rows,
-                                                {a, stride}, {b, stride},
-                                                sums.At(tile.chunk, tile.head), stride, !first);
+    SmallProduct<Left::kTransposed, Format>(d, d, Format::Depth(tile.rows), a, b,
+                                            sums.At(tile.chunk, tile.head), sums.stride(), !first);
   });
 }
 
 // The tile of `to` = that of `from` times the matrix of its image and head.
-template <typename T>
+template <class Format, typename T>
 void MultiplyTile(const ChannelAttentionShape& shape, const Tile& tile, const T* from,
                   int64_t from_stride, const Matrices& matrices, T* to, int64_t to_stride) {
   const int64_t d = shape.head_dim, stride = matrices.stride();
   ScratchFloats scratch(2 * kTileTokens * stride);
   float* factor = scratch.Take(kTileTokens * stride);
   float* product = scratch.Take(kTileTokens * stride);
-  LoadTile(shape, tile, from, from_stride, factor);
-  SmallProduct<Left::kPlain, FloatTiles>(tile.rows, d, d, {factor, stride},
-                                         {matrices.At(tile.image, tile.head), stride}, product,
-                                         stride, false);
+  LoadTile<Format>(shape, tile, from, from_stride, factor);
+  SmallProduct<Left::kPlain, Format>(tile.rows, d, Format::Depth(d), {factor, Format::Stride(d)},
+                                     {matrices.At(tile.image, tile.head), stride}, product, stride,
+                                     false);
   T* first = to + tile.token * to_stride + tile.head * d;
   for (int64_t t = 0; t < tile.rows; ++t) {
     StoreRow(product + t * stride, d, 1.0f, first + t * to_stride);
@@ -155,13 +156,13 @@ void ClearRowsBelow(int64_t d, int64_t stride, float* matrix) {
   std::fill(matrix + d * stride, matrix + stride * stride, 0.0f);
 }
 
-template <typename T>
+template <class Format, typename T>
 void Forward(const ChannelAttentionArgs& args) {
   const ChannelAttentionShape& shape = args.shape;
   const int64_t d = shape.head_dim, row = 3 * shape.channels();
   const T* qkv = static_cast<const T*>(args.qkv);
   const Matrices sums(shape, shape.batch * NumChunks(shape.tokens, kChunkTokens));
-  SumOverTokens(shape, qkv + shape.left(), row, qkv + shape.right(), row, sums);
+  SumOverTokens<Format>(shape, qkv + shape.left(), row, qkv + shape.right(), row, sums);
 
   const Matrices transposed(shape, shape.batch);
   const int64_t stride = transposed.stride();
@@ -175,26 +176,28 @@ void Forward(const ChannelAttentionArgs& args) {
       LoadRow(attention + i * d, d, stride, 1.0f, logits + i * stride);
     }
     ClearRowsBelow(d, stride, logits);
-    TransposeTile(logits, d, d, stride, transposed.At(image, head), stride);
+    float* result = transposed.At(image, head);
+    TransposeTile(logits, d, d, stride, result, stride);
+    Format::AlongRowsFromFloats(result, d, stride, result);
   });
 
   ForEachTile(shape, [&](const Tile& tile) HWY_ATTR {
-    MultiplyTile(shape, tile, qkv + shape.values(), row, transposed, static_cast<T*>(args.out),
-                 shape.channels());
+    MultiplyTile<Format>(shape, tile, qkv + shape.values(), row, transposed,
+                         static_cast<T*>(args.out), shape.channels());
   });
 }
 
 // The gradient of the logits, dM = scale A (dA - rowsum(A dA)), gives those of the two factors,
 //   d_left = right dM^T,  d_right = left dM,
 // and A that of the values, d_values = d_out A.
-template <typename T>
+template <class Format, typename T>
 void Backward(const ChannelAttentionGradArgs& args) {
   const ChannelAttentionShape& shape = args.shape;
   const int64_t d = shape.head_dim, channels = shape.channels(), row = 3 * channels;
   const T* qkv = static_cast<const T*>(args.qkv);
   const T* d_out = static_cast<const T*>(args.d_out);
   const Matrices sums(shape, shape.batch * NumChunks(shape.tokens, kChunkTokens));
-  SumOverTokens(shape, d_out, channels, qkv + shape.values(), row, sums);
+  SumOverTokens<Format>(shape, d_out, channels, qkv + shape.values(), row, sums);
 
   const Matrices attention(shape, shape.batch);
   const Matrices d_logits(shape, shape.batch);
@@ -211,26 +214,37 @@ void Backward(const ChannelAttentionGradArgs& args) {
       SoftmaxBackwardRow(1.0f, stride, a + i * stride, da + i * stride);
     }
     ClearRowsBelow(d, stride, da);
-    TransposeTile(da, d, d, stride, d_logits_transposed.At(image, head), stride);
+    float* da_transposed = d_logits_transposed.At(image, head);
+    TransposeTile(da, d, d, stride, da_transposed, stride);
+    for (float* factor : {a, da, da_transposed}) {
+      Format::AlongRowsFromFloats(factor, d, stride, factor);
+    }
   });
 
   T* d_qkv = static_cast<T*>(args.d_qkv);
   ForEachTile(shape, [&](const Tile& tile) HWY_ATTR {
-    MultiplyTile(shape, tile, d_out, channels, attention, d_qkv + shape.values(), row);
-    MultiplyTile(shape, tile, qkv + shape.right(), row, d_logits_transposed, d_qkv + shape.left(),
-                 row);
-    MultiplyTile(shape, tile, qkv + shape.left(), row, d_logits, d_qkv + shape.right(), row);
+    MultiplyTile<Format>(shape, tile, d_out, channels, attention, d_qkv + shape.values(), row);
+    MultiplyTile<Format>(shape, tile, qkv + shape.right(), row, d_logits_transposed,
+                         d_qkv + shape.left(), row);
+    MultiplyTile<Format>(shape, tile, qkv + shape.left(), row, d_logits, d_qkv + shape.right(),
+                         row);
   });
 }
 
 }  // namespace
 
 void ChannelForward(const ChannelAttentionArgs& args) {
-  WithFloatType(args.dtype, [&](auto t) { Forward<decltype(t)>(args); });
+  WithFloatType(args.dtype, [&](auto t) {
+    using T = decltype(t);
+    WithTileFormat<T>([&](auto format) { Forward<decltype(format), T>(args); });
+  });
 }
 
 void ChannelBackward(const ChannelAttentionGradArgs& args) {
-  WithFloatType(args.dtype, [&](auto t) { Backward<decltype(t)>(args); });
+  WithFloatType(args.dtype, [&](auto t) {
+    using T = decltype(t);
+    WithTileFormat<T>([&](auto format) { Backward<decltype(format), T>(args); });
+  });
 }
 
 }  // namespace tessera::HWY_NAMESPACE

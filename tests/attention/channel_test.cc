@@ -24,7 +24,8 @@ TEST_P(ChannelAttentionOp, LargeLogitsKeepTheirPrecision) {
     std::vector<double> expected(shape.tokens * 32);
     ChannelAttentionRef(shape, ToDouble(qkv).data(), expected.data());
     ExpectClose(ChannelAttention(qkv_f32, 1, version), expected, 3e-4);
-    ExpectClose(ChannelAttention(qkv, 1, version), expected, 8e-3);
+    // Probabilities may be rounded to bf16, logits may not.
+    ExpectClose(ChannelAttention(qkv, 1, version), expected, 0x1p-9 * scale);
   }
 }
 
