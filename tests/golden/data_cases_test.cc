@@ -1,9 +1,9 @@
 #include "tests/golden/data_cases.h"
 
-#include <gtest/gtest.h>
-
 #include <cstdlib>
 #include <filesystem>
+
+#include "tests/op_testing.h"
 
 namespace tessera {
 namespace {
@@ -20,13 +20,15 @@ void ExpectAllOk(const std::vector<DataCaseResult>& results) {
   }
 }
 
-TEST(DataCases, TheKeptReferenceValuesAreMatched) {
+class DataCases : public OnEveryTarget {};
+
+TEST_P(DataCases, TheKeptReferenceValuesAreMatched) {
   const auto results = RunDataCases(std::string(TESSERA_SOURCE_DIR) + "/tests/golden/cases", "");
   EXPECT_GE(results.size(), 9u);
   ExpectAllOk(results);
 }
 
-TEST(DataCases, TransformsOfRealPicturesMatch) {
+TEST_P(DataCases, TransformsOfRealPicturesMatch) {
   const std::string shared = SharedFolder();
   if (!std::filesystem::exists(shared + "/golden/transforms.safetensors")) {
     GTEST_SKIP() << "no reference pictures at " << shared << "; set TESSERA_SHARED";
@@ -40,7 +42,7 @@ TEST(DataCases, TransformsOfRealPicturesMatch) {
   ExpectAllOk(results);
 }
 
-TEST(DataCases, AWrongValueIsNoticed) {
+TEST(DataCaseChecks, AWrongValueIsNoticed) {
   const Json tables = {{"eval",
                         {{{"w", 500},
                           {"h", 375},
@@ -54,6 +56,8 @@ TEST(DataCases, AWrongValueIsNoticed) {
   ASSERT_EQ(results.size(), 1u);
   EXPECT_FALSE(results[0].ok);
 }
+
+INSTANTIATE_ON_EVERY_TARGET(DataCases);
 
 }  // namespace
 }  // namespace tessera
