@@ -28,7 +28,7 @@ ScratchFloats::ScratchFloats(int64_t num_floats) {
 float* ScratchFloats::Take(int64_t num_floats) {
   float* piece = next_;
   next_ += (num_floats + kLineFloats - 1) / kLineFloats * kLineFloats;
-  DCHECK(next_ <= end_);
+  CHECK(next_ <= end_) << "attention: scratch of " << num_floats << " floats past its end";
   return piece;
 }
 

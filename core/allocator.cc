@@ -35,7 +35,11 @@ SizeClass ClassOf(int64_t bytes) {
 }
 
 void* SystemAllocate(int64_t bytes) {
-  if (bytes < kHugePageBytes) return std::aligned_alloc(kTensorAlignment, bytes);
+  if (bytes < kHugePageBytes) {
+    // The smallest classes are no multiples of the alignment, as aligned_alloc wants sizes to be.
+    const int64_t lines = (bytes + kTensorAlignment - 1) / kTensorAlignment;
+    return std::aligned_alloc(kTensorAlignment, lines * kTensorAlignment);
+  }
   void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED) return nullptr;
   madvise(p, bytes, MADV_HUGEPAGE);
