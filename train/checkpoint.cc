@@ -71,6 +71,7 @@ std::string StateJson(const CheckpointContents& contents) {
                {"epoch", state.epoch},
                {"batch", state.batch},
                {"seed", state.seed},
+               {"class_names", state.class_names},
                {"metrics", state.metrics},
                {"groups", Json::array()}};
   for (const auto& [group, tensors] : contents.groups) json["groups"].push_back(group);
@@ -89,6 +90,18 @@ absl::Status ReadCount(const Json& json, const char* key, T* value) {
   return absl::OkStatus();
 }
 
+absl::Status ReadStrings(const Json& json, const char* key, std::vector<std::string>* strings) {
+  const Json list = json.value(key, Json());
+  if (!list.is_array()) return DataError(absl::StrFormat("'%s': expected a list", key));
+  for (const Json& item : list) {
+    if (!item.is_string()) {
+      return DataError(absl::StrFormat("'%s': expected a list of strings", key));
+    }
+    strings->push_back(item.get<std::string>());
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ParseState(const Json& json, TrainState* state, std::vector<std::string>* groups) {
   int64_t version = 0;
   if (!json.is_object()) return DataError("expected a map");
@@ -101,8 +114,7 @@ absl::Status ParseState(const Json& json, TrainState* state, std::vector<std::st
   RETURN_IF_ERROR(ReadCount(json, "epoch", &state->epoch));
   RETURN_IF_ERROR(ReadCount(json, "batch", &state->batch));
   RETURN_IF_ERROR(ReadCount(json, "seed", &state->seed));
-  const Json model = json.value("model", Json()), metrics = json.value("metrics", Json()),
-             names = json.value("groups", Json());
+  const Json model = json.value("model", Json()), metrics = json.value("metrics", Json());
   if (!model.is_string()) return DataError("'model': expected a string");
   state->model = model.get<std::string>();
   if (!metrics.is_object()) return DataError("'metrics': expected a map");
@@ -113,12 +125,8 @@ absl::Status ParseState(const Json& json, TrainState* state, std::vector<std::st
     state->metrics[name] =
         value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
   }
-  if (!names.is_array()) return DataError("'groups': expected a list");
-  for (const Json& name : names) {
-    if (!name.is_string()) return DataError("'groups': expected a list of strings");
-    groups->push_back(name.get<std::string>());
-  }
-  return absl::OkStatus();
+  RETURN_IF_ERROR(ReadStrings(json, "class_names", &state->class_names));
+  return ReadStrings(json, "groups", groups);
 }
 
 absl::StatusOr<std::string> HashFile(FileSystem& fs, const std::string& path) {

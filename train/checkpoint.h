@@ -28,6 +28,7 @@ namespace tessera::train {
 // Where a run stands. The next step is batch `batch` of epoch `epoch`.
 struct TrainState {
   std::string model;                      // registered name
+  std::vector<std::string> class_names;   // of the data set, in the order of the classifier
   int64_t step = 0;                       // optimizer steps done
   int64_t epoch = 0;                      // epochs completed
   int64_t batch = 0;                      // batches of the current epoch that are done

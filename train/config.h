@@ -9,7 +9,7 @@
 #include "core/config.h"
 #include "data/config.h"
 
-namespace tessera {
+namespace tessera::train {
 
 struct OptimConfig {
   std::string name = "adamw";
@@ -55,7 +55,7 @@ struct TrainConfig {
   double eval_every_epochs = 1.0;
   double save_every_minutes = 10.0;
   int64_t keep_checkpoints = 2;
-  double log_every_seconds = 10.0;
+  int64_t log_every_steps = 10;
 
   template <class V>
   void VisitFields(V& v) {
@@ -73,7 +73,8 @@ struct TrainConfig {
     v("save_every_minutes", save_every_minutes, "between checkpoints", MoreThan(0));
     v("keep_checkpoints", keep_checkpoints, "latest checkpoints to keep, beside the best",
       Between(1, 1000));
-    v("log_every_seconds", log_every_seconds, "between lines of the log", MoreThan(0));
+    v("log_every_steps", log_every_steps, "between entries of metrics.jsonl and TensorBoard",
+      Between(1, 1e9));
   }
 };
 
@@ -94,6 +95,6 @@ struct RunConfig {
   }
 };
 
-}  // namespace tessera
+}  // namespace tessera::train
 
 #endif  // TESSERA_TRAIN_CONFIG_H_

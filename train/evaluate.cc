@@ -7,7 +7,7 @@
 #include "tensor/ops/softmax/softmax.h"
 #include "tensor/ops/top_k/top_k.h"
 
-namespace tessera {
+namespace tessera::train {
 namespace {
 
 constexpr int64_t kTopK = 5;
@@ -84,4 +84,4 @@ std::string ClassTable(const Evaluation& evaluation, const std::vector<std::stri
   return table;
 }
 
-}  // namespace tessera
+}  // namespace tessera::train

@@ -9,7 +9,7 @@
 #include "data/loader.h"
 #include "models/image_model.h"
 
-namespace tessera {
+namespace tessera::train {
 
 struct ClassAccuracy {
   int64_t samples = 0;
@@ -38,6 +38,6 @@ absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype
 // A table with one row per class: samples, top-1 and top-5 accuracy, precision.
 std::string ClassTable(const Evaluation& evaluation, const std::vector<std::string>& class_names);
 
-}  // namespace tessera
+}  // namespace tessera::train
 
 #endif  // TESSERA_TRAIN_EVALUATE_H_

@@ -4,7 +4,7 @@
 
 #include "tensor/ops/squared_norm/squared_norm.h"
 
-namespace tessera {
+namespace tessera::train {
 namespace {
 
 // Runs of parameters that decay alike. The gaps between parameters are zero in every buffer and
@@ -71,4 +71,4 @@ void Optimizer::Step(double lr, double grad_scale) {
   }
 }
 
-}  // namespace tessera
+}  // namespace tessera::train

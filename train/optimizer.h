@@ -10,7 +10,7 @@
 #include "tensor/ops/optimizer/optimizer.h"
 #include "train/config.h"
 
-namespace tessera {
+namespace tessera::train {
 
 // AdamW (Loshchilov and Hutter, arXiv 1711.05101) or SGD with momentum, as PyTorch defines them;
 // weight decay acts on parameters of two or more dimensions. With ema_decay > 0 it also keeps
@@ -51,6 +51,6 @@ class Optimizer {
   Tensor averages_;
 };
 
-}  // namespace tessera
+}  // namespace tessera::train
 
 #endif  // TESSERA_TRAIN_OPTIMIZER_H_

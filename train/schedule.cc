@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numbers>
 
-namespace tessera {
+namespace tessera::train {
 
 double Schedule::LearningRate(int64_t step) const {
   if (step < warmup_steps) {
@@ -17,4 +17,4 @@ double Schedule::LearningRate(int64_t step) const {
   return min_lr + 0.5 * (lr - min_lr) * (1 + std::cos(std::numbers::pi * progress));
 }
 
-}  // namespace tessera
+}  // namespace tessera::train

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-namespace tessera {
+namespace tessera::train {
 
 // Linear warm-up, cosine (Loshchilov and Hutter, arXiv 1608.03983), constant tail. With W warm-up
 // steps and C steps of tail out of N:
@@ -22,6 +22,6 @@ struct Schedule {
   double LearningRate(int64_t step) const;
 };
 
-}  // namespace tessera
+}  // namespace tessera::train
 
 #endif  // TESSERA_TRAIN_SCHEDULE_H_

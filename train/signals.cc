@@ -2,7 +2,7 @@
 
 #include <csignal>
 
-namespace tessera {
+namespace tessera::train {
 namespace {
 
 volatile std::sig_atomic_t requested_signal = 0;
@@ -26,4 +26,4 @@ StopSignals::~StopSignals() {
 
 bool StopSignals::requested() const { return requested_signal != 0; }
 
-}  // namespace tessera
+}  // namespace tessera::train

@@ -2,7 +2,7 @@
 #ifndef TESSERA_TRAIN_SIGNALS_H_
 #define TESSERA_TRAIN_SIGNALS_H_
 
-namespace tessera {
+namespace tessera::train {
 
 // While it lives, the first SIGINT or SIGTERM is noted instead of ending the process; a second one
 // ends it as usual. At most one at a time.
@@ -16,6 +16,6 @@ class StopSignals {
   bool requested() const;
 };
 
-}  // namespace tessera
+}  // namespace tessera::train
 
 #endif  // TESSERA_TRAIN_SIGNALS_H_

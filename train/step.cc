@@ -6,7 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "autograd/ops/softmax_cross_entropy.h"
 
-namespace tessera {
+namespace tessera::train {
 
 absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& store,
                                      Optimizer& optimizer, const StepOptions& options,
@@ -48,4 +48,4 @@ absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& st
   return result;
 }
 
-}  // namespace tessera
+}  // namespace tessera::train

@@ -5,7 +5,7 @@
 #include "models/image_model.h"
 #include "train/optimizer.h"
 
-namespace tessera {
+namespace tessera::train {
 
 struct StepOptions {
   DType compute_dtype = DType::kF32;
@@ -28,6 +28,6 @@ absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& st
                                      const Tensor& images, const Tensor& targets, int64_t step,
                                      double lr);
 
-}  // namespace tessera
+}  // namespace tessera::train
 
 #endif  // TESSERA_TRAIN_STEP_H_

@@ -39,9 +39,9 @@ std::vector<GoldenBatch> MakeBatches(const Json& meta, int64_t classes) {
   return batches;
 }
 
-OptimConfig OptimizerOf(const Json& o) {
+train::OptimConfig OptimizerOf(const Json& o) {
   CHECK_EQ(o.at("name").get<std::string>(), "adamw");
-  OptimConfig config;
+  train::OptimConfig config;
   config.betas = o.at("betas").get<std::vector<double>>();
   config.eps = o.at("eps");
   config.weight_decay = o.at("weight_decay");
@@ -49,8 +49,8 @@ OptimConfig OptimizerOf(const Json& o) {
   return config;
 }
 
-Schedule ScheduleOf(const Json& s) {
-  Schedule schedule;
+train::Schedule ScheduleOf(const Json& s) {
+  train::Schedule schedule;
   schedule.lr = s.at("lr");
   schedule.min_lr = s.at("min_lr");
   schedule.warmup_steps = s.at("warmup_steps");
@@ -105,19 +105,19 @@ absl::StatusOr<CaseResult> RunTrainingCase(const GoldenCase& golden, DType compu
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageModel> model, MakeGoldenModel(meta));
   ParameterStore store(*model, /*seed=*/0, compute_dtype == DType::kBF16);
   FillParameters(meta, store);
-  const OptimConfig config = OptimizerOf(meta.at("optimizer"));
-  Optimizer optimizer(config, store, meta.at("ema_decay").get<double>());
+  const train::OptimConfig config = OptimizerOf(meta.at("optimizer"));
+  train::Optimizer optimizer(config, store, meta.at("ema_decay").get<double>());
   const std::vector<GoldenBatch> batches = MakeBatches(meta, model->num_classes());
-  const Schedule schedule = ScheduleOf(meta.at("schedule"));
-  StepOptions options;
+  const train::Schedule schedule = ScheduleOf(meta.at("schedule"));
+  train::StepOptions options;
   options.clip_grad = config.clip_grad;
   options.compute_dtype = compute_dtype;
 
   std::vector<double> losses, norms;
   for (int64_t t = 0; t < schedule.total_steps; ++t) {
     const GoldenBatch& batch = batches[t % batches.size()];
-    ASSIGN_OR_RETURN(const StepResult result,
-                     TrainStep(*model, store, optimizer, options, batch.images, batch.targets, t,
+    ASSIGN_OR_RETURN(const train::StepResult result,
+                     train::TrainStep(*model, store, optimizer, options, batch.images, batch.targets, t,
                                schedule.LearningRate(t)));
     losses.push_back(result.loss);
     norms.push_back(result.grad_norm);

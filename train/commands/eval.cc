@@ -1,0 +1,76 @@
+#include <cstdio>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "train/commands/commands.h"
+#include "train/evaluate.h"
+#include "train/model_setup.h"
+#include "train/signals.h"
+
+namespace tessera::train {
+namespace {
+
+struct Options {
+  std::string weights;
+  std::string config;
+  std::string data;
+  bool classes = false;
+  bool skip_bad = false;
+  int64_t batch_size = 64;
+  std::vector<std::string> overrides;
+};
+
+absl::Status RunEval(const Options& options) {
+  ASSIGN_OR_RETURN(LoadedModel loaded,
+                   LoadModel(options.weights, options.config, options.overrides));
+  DataConfig& data = loaded.config.data;
+  if (!options.data.empty()) data.root = options.data;
+  data.skip_bad |= options.skip_bad;
+  ASSIGN_OR_RETURN(const std::unique_ptr<ImageSource> source, OpenSource(data, Split::kVal));
+  if (source->num_classes() > loaded.model->num_classes()) {
+    return ConfigError(absl::StrFormat("%s has %d classes, the model %d", source->description(),
+                                       source->num_classes(), loaded.model->num_classes()));
+  }
+  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader,
+                   Loader::Create(data, *source, {.batch_size = options.batch_size}));
+  const StopSignals signals;
+  const absl::Time start = absl::Now();
+  absl::Time drawn = start;
+  const auto progress = [&](int64_t done) {
+    if (absl::Now() - drawn < absl::Seconds(2)) return;
+    drawn = absl::Now();
+    absl::FPrintF(stderr, "%d/%d images, %.0f img/s\n", done, source->num_samples(),
+                  static_cast<double>(done) / absl::ToDoubleSeconds(drawn - start));
+  };
+  ASSIGN_OR_RETURN(const Evaluation evaluation, Evaluate(
+                                                    *loaded.model, loaded.compute_dtype, *loader,
+                                                    [&] { return signals.requested(); }, progress));
+  if (signals.requested()) return absl::CancelledError("stopped; nothing was written");
+  if (options.classes) absl::PrintF("%s\n", ClassTable(evaluation, source->class_names()));
+  absl::PrintF("%s: top-1 %.2f %%, top-5 %.2f %%, loss %.4f on %d images", source->description(),
+               evaluation.top1(), evaluation.top5(), evaluation.loss, evaluation.samples);
+  if (evaluation.skipped > 0) absl::PrintF(", %d bad files left out", evaluation.skipped);
+  absl::PrintF(" (%.1f s)\n", absl::ToDoubleSeconds(absl::Now() - start));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddEvalCommand(CLI::App& app, absl::Status* result) {
+  CLI::App* command = app.add_subcommand("eval", "Measures the accuracy of a model");
+  auto options = std::make_shared<Options>();
+  command->add_option("weights", options->weights, "checkpoint of a run, or safetensors file")
+      ->required();
+  command->add_option("overrides", options->overrides,
+                      "changes to the configuration, as in data.crop_pct=0.95");
+  command->add_option("--config", options->config, "configuration, needed for a safetensors file");
+  command->add_option("--data", options->data,
+                      "data set instead of the run's, as in shards:/data/cifar10");
+  command->add_option("--batch-size", options->batch_size, "images at a time")
+      ->check(CLI::Range(1, 65536));
+  command->add_flag("--classes", options->classes, "also print a table by class");
+  command->add_flag("--skip-bad", options->skip_bad, "leave out bad pictures instead of stopping");
+  command->callback([options, result] { *result = RunEval(*options); });
+}
+
+}  // namespace tessera::train

@@ -1,0 +1,348 @@
+#include "train/run.h"
+
+#include <sys/resource.h>
+
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "core/allocator.h"
+#include "data/loader.h"
+#include "models/image_model.h"
+#include "train/checkpoint.h"
+#include "train/evaluate.h"
+#include "train/model_setup.h"
+#include "train/peak_flops.h"
+#include "train/progress.h"
+#include "train/resume_check.h"
+#include "train/run_log.h"
+#include "train/schedule.h"
+#include "train/signals.h"
+#include "train/step.h"
+#include "train/weights.h"
+
+namespace tessera::train {
+namespace {
+
+constexpr int64_t kEvalBatch = 64;
+
+double Seconds(absl::Time since) { return absl::ToDoubleSeconds(absl::Now() - since); }
+
+int64_t PeakBytes() {
+  struct rusage usage = {};
+  getrusage(RUSAGE_SELF, &usage);
+  return int64_t{1024} * usage.ru_maxrss;
+}
+
+class Run {
+ public:
+  explicit Run(const RunConfig& config) : config_(config) {}
+  absl::Status Prepare(const TrainFlags& flags);
+  absl::Status TryOneStep();
+  absl::Status TrainToTheEnd();
+
+ private:
+  absl::Status OpenData();
+  absl::Status OpenModel();
+  absl::Status OpenFolder(bool resume);
+  absl::Status Resume();
+  absl::StatusOr<std::unique_ptr<Loader>> OpenLoader() const;
+  absl::StatusOr<StepResult> Step(const Batch& batch);
+  absl::Status Log(const StepResult& result, double learning_rate, double images_per_second);
+  bool EvaluationDue() const;
+  absl::Status EvaluateAndSave(Progress& progress);
+  absl::Status Save(const std::string& path);
+  void SwapInAverages();
+  int64_t total_steps() const { return schedule_.total_steps; }
+
+  FileSystem& fs_ = PosixFileSystem();
+  RunConfig config_;
+  StopSignals signals_;
+  std::unique_ptr<DirectoryLock> lock_;
+  std::unique_ptr<ImageSource> train_source_, val_source_;
+  std::unique_ptr<Loader> loader_;
+  std::unique_ptr<ImageModel> model_;
+  std::unique_ptr<ParameterStore> store_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<RunLog> log_;
+  StepOptions step_options_;
+  Schedule schedule_;
+  int64_t steps_per_epoch_ = 0;
+  double flops_per_image_ = 0;  // forward and backward
+  TrainState state_;
+};
+
+absl::Status Run::OpenData() {
+  ASSIGN_OR_RETURN(train_source_, OpenSource(config_.data, Split::kTrain));
+  ASSIGN_OR_RETURN(val_source_, OpenSource(config_.data, Split::kVal));
+  RETURN_IF_ERROR(CheckSameClasses(*train_source_, *val_source_));
+  state_.class_names = train_source_->class_names();
+  return absl::OkStatus();
+}
+
+absl::Status Run::OpenModel() {
+  const TrainConfig& train = config_.train;
+  if (train.batch_size % train.accumulate != 0) {
+    return ConfigError(absl::StrFormat("train.accumulate: %d does not divide train.batch_size %d",
+                                       train.accumulate, train.batch_size));
+  }
+  const int64_t classes = train_source_->num_classes();
+  ASSIGN_OR_RETURN(model_, BuildModel(config_.model, classes));
+  if (model_->num_classes() < classes || model_->in_chans() != 3) {
+    return ConfigError(absl::StrFormat(
+        "model: %d classes of %d channels; the data set has %d classes of 3 channels. Leave out "
+        "model.num_classes to get the data set's",
+        model_->num_classes(), model_->in_chans(), classes));
+  }
+  config_.model = ResolvedModel(config_.model, *model_);
+  state_.model = config_.model.Find("name")->scalar;
+  state_.seed = static_cast<uint64_t>(train.seed);
+  store_ =
+      std::make_unique<ParameterStore>(*model_, state_.seed, ComputeDType(train) == DType::kBF16);
+  if (!train.init_weights.empty()) {
+    ASSIGN_OR_RETURN(const LoadReport report,
+                     LoadWeights(fs_, train.init_weights, *store_, {.finetune = train.finetune}));
+    LOG(INFO) << train.init_weights << ": " << report.ToString();
+  }
+  optimizer_ = std::make_unique<Optimizer>(config_.optim, *store_, train.ema_decay);
+  step_options_ = {.compute_dtype = ComputeDType(train),
+                   .checkpoint_blocks = train.checkpoint_blocks,
+                   .accumulate = train.accumulate,
+                   .clip_grad = config_.optim.clip_grad,
+                   .seed = state_.seed};
+  const int64_t size = config_.data.image_size;
+  for (const StageCost& cost : model_->Costs(size, size)) {
+    flops_per_image_ += 6.0 * static_cast<double>(cost.macs);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run::OpenFolder(bool resume) {
+  RETURN_IF_ERROR(fs_.CreateDirectories(config_.output));
+  ASSIGN_OR_RETURN(lock_, fs_.LockDirectory(config_.output));
+  ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(fs_, config_.output));
+  if (resume) return Resume();
+  if (!steps.empty()) {
+    return absl::AlreadyExistsError(absl::StrFormat(
+        "%s already holds a run at step %d: --resume continues it, output=FOLDER starts another",
+        config_.output, steps.front()));
+  }
+  return WriteFileAtomically(fs_, JoinPath(config_.output, "config.yaml"), DumpConfig(config_));
+}
+
+absl::Status Run::Resume() {
+  ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenLatestCheckpoint(fs_, config_.output));
+  RETURN_IF_ERROR(CheckResumable(checkpoint.config(), DumpConfig(config_)));
+  state_ = checkpoint.state();
+  RETURN_IF_ERROR(checkpoint.Read("model", SlicesOf(*store_, store_->values())));
+  std::vector<NamedTensor> moments;
+  for (const Optimizer::Moment& moment : optimizer_->moments()) {
+    for (NamedTensor& slice : SlicesOf(*store_, moment.values, moment.name + ".")) {
+      moments.push_back(std::move(slice));
+    }
+  }
+  RETURN_IF_ERROR(checkpoint.Read("optimizer", moments));
+  if (optimizer_->averages().defined()) {
+    RETURN_IF_ERROR(checkpoint.Read("ema", SlicesOf(*store_, optimizer_->averages())));
+  }
+  store_->RefreshCopies();
+  optimizer_->set_num_steps(state_.step);
+  LOG(INFO) << "continuing " << checkpoint.path();
+  return absl::OkStatus();
+}
+
+absl::Status Run::Save(const std::string& path) {
+  CheckpointContents contents;
+  contents.state = state_;
+  contents.config = DumpConfig(config_);
+  contents.groups["model"] = SlicesOf(*store_, store_->values());
+  std::vector<NamedTensor>& moments = contents.groups["optimizer"];
+  for (const Optimizer::Moment& moment : optimizer_->moments()) {
+    for (NamedTensor& slice : SlicesOf(*store_, moment.values, moment.name + ".")) {
+      moments.push_back(std::move(slice));
+    }
+  }
+  if (optimizer_->averages().defined()) {
+    contents.groups["ema"] = SlicesOf(*store_, optimizer_->averages());
+  }
+  RETURN_IF_ERROR(SaveCheckpoint(fs_, path, contents));
+  return PruneCheckpoints(fs_, config_.output, config_.train.keep_checkpoints);
+}
+
+absl::StatusOr<std::unique_ptr<Loader>> Run::OpenLoader() const {
+  return Loader::Create(config_.data, *train_source_,
+                        {.training = true,
+                         .batch_size = config_.train.batch_size,
+                         .seed = state_.seed,
+                         .start_epoch = state_.epoch,
+                         .start_batch = state_.batch,
+                         .epochs = config_.train.epochs,
+                         .num_classes = model_->num_classes()});
+}
+
+absl::Status Run::Prepare(const TrainFlags& flags) {
+  RETURN_IF_ERROR(OpenData());
+  RETURN_IF_ERROR(OpenModel());
+  if (!flags.dry_run) RETURN_IF_ERROR(OpenFolder(flags.resume));
+  ASSIGN_OR_RETURN(loader_, OpenLoader());
+  steps_per_epoch_ = loader_->batches_per_epoch();
+  const auto steps = [&](double epochs) {
+    return std::llround(epochs * static_cast<double>(steps_per_epoch_));
+  };
+  schedule_ = {.lr = config_.optim.lr,
+               .min_lr = config_.optim.min_lr,
+               .warmup_lr = config_.optim.warmup_lr,
+               .warmup_steps = steps(config_.optim.warmup_epochs),
+               .cooldown_steps = steps(config_.optim.cooldown_epochs),
+               .total_steps = steps_per_epoch_ * config_.train.epochs};
+  LOG(INFO) << state_.model << ", " << store_->num_parameters() << " parameters; "
+            << train_source_->description() << ": " << train_source_->num_samples()
+            << " training images of " << train_source_->num_classes() << " classes; "
+            << steps_per_epoch_ << " steps an epoch";
+  return absl::OkStatus();
+}
+
+absl::StatusOr<StepResult> Run::Step(const Batch& batch) {
+  ASSIGN_OR_RETURN(const StepResult result,
+                   TrainStep(*model_, *store_, *optimizer_, step_options_, batch.images,
+                             batch.targets, state_.step, schedule_.LearningRate(state_.step)));
+  ++state_.step;
+  state_.epoch = batch.epoch;
+  state_.batch = batch.index + 1;
+  if (state_.batch == steps_per_epoch_) {
+    ++state_.epoch;
+    state_.batch = 0;
+  }
+  return result;
+}
+
+absl::Status Run::TryOneStep() {
+  ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader_->Next());
+  const absl::Time start = absl::Now();
+  ASSIGN_OR_RETURN(const StepResult result, Step(*batch));
+  absl::PrintF("%s", DumpConfig(config_));
+  absl::PrintF(
+      "dry run: %d + %d images, %d steps; the first one took %.2f s, loss %.4f, memory "
+      "%s; nothing was written\n",
+      train_source_->num_samples(), val_source_->num_samples(), total_steps(), Seconds(start),
+      result.loss, ShortBytes(PeakBytes()));
+  return absl::OkStatus();
+}
+
+absl::Status Run::Log(const StepResult& result, double learning_rate, double images_per_second) {
+  return log_->Write(state_.step, {{"train/loss", result.loss},
+                                   {"train/grad_norm", result.grad_norm},
+                                   {"train/lr", learning_rate},
+                                   {"train/images_per_second", images_per_second},
+                                   {"train/epoch", static_cast<double>(state_.step) /
+                                                       static_cast<double>(steps_per_epoch_)}});
+}
+
+// Exchanges the values with their averages, which are what a run is judged by.
+void Run::SwapInAverages() {
+  const Tensor& averages = optimizer_->averages();
+  if (!averages.defined()) return;
+  float* a = averages.data<float>();
+  std::swap_ranges(a, a + averages.numel(), store_->values().data<float>());
+  store_->RefreshCopies();
+}
+
+absl::Status Run::EvaluateAndSave(Progress& progress) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader,
+                   Loader::Create(config_.data, *val_source_, {.batch_size = kEvalBatch}));
+  const absl::Time start = absl::Now();
+  SwapInAverages();
+  absl::StatusOr<Evaluation> evaluation = Evaluate(
+      *model_, step_options_.compute_dtype, *loader, [this] { return signals_.requested(); },
+      nullptr);
+  SwapInAverages();
+  if (!evaluation.ok() || signals_.requested()) return evaluation.status();
+  const double top1 = evaluation->top1();
+  progress.Print(absl::StrFormat(
+      "epoch %.3g: top-1 %.2f %%, top-5 %.2f %%, loss %.4f on %d images in %.1f s%s",
+      static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_), top1,
+      evaluation->top5(), evaluation->loss, evaluation->samples, Seconds(start),
+      evaluation->skipped > 0 ? absl::StrCat(" (", evaluation->skipped, " bad files left out)")
+                              : ""));
+  RETURN_IF_ERROR(log_->Write(
+      state_.step,
+      {{"val/top1", top1}, {"val/top5", evaluation->top5()}, {"val/loss", evaluation->loss}}));
+  const auto best = state_.metrics.find("best_top1");
+  const bool better = best == state_.metrics.end() || top1 > best->second;
+  state_.metrics["top1"] = top1;
+  state_.metrics["evaluated_step"] = static_cast<double>(state_.step);
+  if (!better) return absl::OkStatus();
+  state_.metrics["best_top1"] = top1;
+  return Save(BestPath(config_.output));
+}
+
+bool Run::EvaluationDue() const {
+  const int64_t every = std::max<int64_t>(
+      1, std::llround(config_.train.eval_every_epochs * static_cast<double>(steps_per_epoch_)));
+  const auto evaluated = state_.metrics.find("evaluated_step");
+  const double last = evaluated == state_.metrics.end() ? 0 : evaluated->second;
+  return (state_.step % every == 0 || state_.step == total_steps()) &&
+         static_cast<double>(state_.step) != last;
+}
+
+absl::Status Run::TrainToTheEnd() {
+  ASSIGN_OR_RETURN(log_, RunLog::Open(fs_, config_.output, state_.step));
+  Progress progress(
+      {.total_steps = total_steps(), .peak_flops = MeasurePeakFlops(step_options_.compute_dtype)});
+  absl::Time last_save = absl::Now(), last_step = absl::Now();
+  double waited = loader_->stats().wait_seconds;
+  while (true) {
+    // Before the step, so that an evaluation that was cut short is made up for after a resume.
+    if (EvaluationDue()) {
+      RETURN_IF_ERROR(EvaluateAndSave(progress));
+      last_step = absl::Now();
+    }
+    if (state_.step == total_steps() || signals_.requested()) break;
+    ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader_->Next());
+    CHECK(batch.has_value()) << "the loader ended at step " << state_.step;
+    const double lr = schedule_.LearningRate(state_.step);
+    ASSIGN_OR_RETURN(const StepResult result, Step(*batch));
+    const double seconds = Seconds(last_step);
+    last_step = absl::Now();
+    const double wait = loader_->stats().wait_seconds - waited;
+    waited += wait;
+    const double images = static_cast<double>(config_.train.batch_size);
+    progress.Update({.step = state_.step,
+                     .items = config_.train.batch_size,
+                     .seconds = seconds,
+                     .data_wait_seconds = wait,
+                     .loss = result.loss,
+                     .learning_rate = lr,
+                     .flops = flops_per_image_ * images,
+                     .peak_bytes = PeakBytes()});
+    if (state_.step % config_.train.log_every_steps == 0) {
+      RETURN_IF_ERROR(Log(result, lr, images / seconds));
+    }
+    if (Seconds(last_save) > 60 * config_.train.save_every_minutes) {
+      RETURN_IF_ERROR(Save(CheckpointPath(config_.output, state_.step)));
+      last_save = last_step = absl::Now();
+    }
+  }
+  progress.Finish();
+  RETURN_IF_ERROR(Save(CheckpointPath(config_.output, state_.step)));
+  if (state_.step < total_steps()) {
+    return absl::CancelledError(absl::StrFormat(
+        "stopped and saved at step %d of %d in %s; the same command with --resume continues",
+        state_.step, total_steps(), config_.output));
+  }
+  absl::PrintF("done: %d steps; best top-1 %.2f %% in %s\n", state_.step,
+               state_.metrics["best_top1"], BestPath(config_.output));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status Train(const RunConfig& config, const TrainFlags& flags) {
+  Run run(config);
+  RETURN_IF_ERROR(run.Prepare(flags));
+  return flags.dry_run ? run.TryOneStep() : run.TrainToTheEnd();
+}
+
+}  // namespace tessera::train
