@@ -9,7 +9,9 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "absl/strings/match.h"
 #include "core/status.h"
+#include "tests/golden/data_cases.h"
 #include "tests/golden/golden_case.h"
 
 namespace tessera {
@@ -17,9 +19,26 @@ namespace {
 
 struct Options {
   std::string golden_dir = std::string(TESSERA_SOURCE_DIR) + "/tests/golden/cases";
+  std::string data_dir = std::string(TESSERA_SOURCE_DIR) + "/../shared/data";
   std::string precision = "fp32";
   bool allow_unsupported = false;
 };
+
+// Cases of the data pipeline have kinds in their names instead of a family.
+bool IsDataCase(const std::string& name) {
+  return absl::StartsWith(name, "transforms") || absl::StartsWith(name, "data_cases") ||
+         absl::StartsWith(name, "data_tables");
+}
+
+CaseResult ToCaseResult(const DataCaseResult& data) {
+  CaseResult result;
+  result.name = data.name;
+  result.kind = data.ok ? CaseResult::Kind::kOk : CaseResult::Kind::kFailed;
+  result.worst = data.worst;
+  result.where = data.skipped ? "" : data.where;
+  if (data.skipped) result.message = "left out: " + data.where;
+  return result;
+}
 
 absl::StatusOr<CaseResult> Dispatch(const GoldenCase& golden, DType compute_dtype) {
   const std::string scope = golden.meta.value("scope", "");
@@ -72,6 +91,8 @@ int Main(int argc, char** argv) {
   Options options;
   CLI::App app("Checks this build against the golden cases of a directory.", "golden_test");
   app.add_option("--golden_dir", options.golden_dir, "folder of NAME.json with NAME.safetensors");
+  app.add_option("--data_dir", options.data_dir,
+                 "pictures that cases name; their cases are left out where it is not there");
   app.add_option("--precision", options.precision, "compute dtype of model cases")
       ->check(CLI::IsMember({"fp32", "bf16"}));
   app.add_flag("--allow_unsupported", options.allow_unsupported,
@@ -81,19 +102,29 @@ int Main(int argc, char** argv) {
   std::vector<std::filesystem::path> paths;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(options.golden_dir, error)) {
-    if (entry.path().extension() == ".json") paths.push_back(entry.path());
+    if (entry.path().extension() == ".json" && !IsDataCase(entry.path().stem().string())) {
+      paths.push_back(entry.path());
+    }
   }
-  if (error || paths.empty()) {
-    std::fprintf(stderr, "golden_test: no cases in %s\n", options.golden_dir.c_str());
+  if (error) {
+    std::fprintf(stderr, "golden_test: cannot read %s\n", options.golden_dir.c_str());
     return 2;
   }
   std::sort(paths.begin(), paths.end());
   int counts[3] = {0, 0, 0};
-  for (const auto& path : paths) {
-    const CaseResult result =
-        RunCase(path, options.precision == "bf16" ? DType::kBF16 : DType::kF32);
+  const auto count = [&](const CaseResult& result) {
     Print(result);
     ++counts[static_cast<int>(result.kind)];
+  };
+  for (const DataCaseResult& result : RunDataCases(options.golden_dir, options.data_dir)) {
+    count(ToCaseResult(result));
+  }
+  for (const auto& path : paths) {
+    count(RunCase(path, options.precision == "bf16" ? DType::kBF16 : DType::kF32));
+  }
+  if (counts[0] + counts[1] + counts[2] == 0) {
+    std::fprintf(stderr, "golden_test: no cases in %s\n", options.golden_dir.c_str());
+    return 2;
   }
   std::printf("%d ok, %d failed, %d unsupported\n", counts[0], counts[1], counts[2]);
   return counts[1] == 0 && (counts[2] == 0 || options.allow_unsupported) ? 0 : 1;

@@ -177,7 +177,7 @@ TEST_F(Checkpoints, StatesFromElsewhereEndInErrors) {
   EXPECT_THAT(error_of(R"({"format_version": 1, "step": -1})"),
               HasSubstr("'step': expected a non-negative integer"));
   const std::string counts =
-      R"({"format_version": 1, "step": 1, "epoch": 0, "batch": 0, "seed": 7)";
+      R"({"format_version": 1, "step": 1, "epoch": 0, "batch": 0, "seed": 7, "class_names": [])";
   EXPECT_THAT(error_of(counts + "}"), HasSubstr("'model': expected a string"));
   EXPECT_THAT(error_of(counts + R"(, "model": "m", "metrics": {"a": "b"}})"),
               HasSubstr("metric 'a': expected a number"));
