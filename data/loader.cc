@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <exception>
 #include <mutex>
 #include <numeric>
 #include <opencv2/core.hpp>
@@ -12,54 +11,29 @@
 
 #include "core/check.h"
 #include "core/status.h"
+#include "data/batch_builder.h"
 #include "data/sample_loader.h"
 #include "data/sampler.h"
-#include "data/transforms/mix.h"
 
 namespace tessera {
 namespace {
 
+using internal::BadSample;
+using internal::BatchBuilder;
+using internal::PendingBatch;
+using internal::RowReport;
 using internal::SampleLoader;
 
-constexpr int64_t kMaxWorkers = 32;     // that -1 may choose
-constexpr int64_t kMaxBadInARow = 100;  // tried for one row of a training batch
+constexpr int64_t kMaxWorkers = 32;  // that -1 may choose
 constexpr int64_t kMaxBadListed = 20;
 constexpr int64_t kBadAlwaysAllowed = 10;   // of an epoch
 constexpr double kBadShareAllowed = 0.001;  // of an epoch's samples
 
-struct BadSample {
-  int64_t index = 0;
-  absl::Status status;
-};
-
-// What happened while a row was made.
-struct RowReport {
-  absl::Status fatal;
-  std::vector<BadSample> bad;
-  SampleLoader::Cost cost;
-};
-
-// A batch in the making.
 struct Slot {
-  Batch batch;
-  std::shared_ptr<const EpochOrder> order;
-  std::vector<MixDraw> mix;  // per row; empty: no mixing
-  std::vector<RowReport> rows;
+  PendingBatch pending;
   int64_t next_task = 0;
   int64_t tasks_left = 0;
 };
-
-MixOptions MixOptionsOf(const DataConfig& config) {
-  MixOptions options;
-  options.mixup_alpha = config.mixup;
-  options.cutmix_alpha = config.cutmix;
-  options.probability = config.mixup_prob;
-  options.switch_probability = config.mixup_switch_prob;
-  options.mode = config.mixup_mode == "elem"   ? MixMode::kElement
-                 : config.mixup_mode == "pair" ? MixMode::kPair
-                                               : MixMode::kBatch;
-  return options;
-}
 
 int64_t NumWorkers(int64_t configured) {
   if (configured >= 0) return configured;
@@ -71,21 +45,16 @@ class LoaderImpl : public Loader {
  public:
   LoaderImpl(const DataConfig& config, const ImageSource& source, const LoaderOptions& options,
              std::unique_ptr<SampleLoader> samples, int64_t batches)
-      : config_(config),
-        source_(source),
+      : source_(source),
         options_(options),
-        mix_(MixOptionsOf(config)),
-        samples_(std::move(samples)),
         batches_per_epoch_(batches),
+        builder_(config, source, options, std::move(samples), batches),
         next_epoch_(options.start_epoch),
         next_batch_(options.start_batch) {
-    if (options_.num_classes == 0) options_.num_classes = source.num_classes();
     const int64_t workers = NumWorkers(config.workers);
     slots_.resize(workers == 0 ? 1 : config.prefetch);
     OpenBatches();
-    for (int64_t i = 0; i < workers; ++i) {
-      workers_.emplace_back([this] { Work(); });
-    }
+    for (int64_t i = 0; i < workers; ++i) workers_.emplace_back([this] { Work(); });
   }
 
   ~LoaderImpl() override {
@@ -102,13 +71,15 @@ class LoaderImpl : public Loader {
     if (delivered_ == opened_) return std::nullopt;
     Slot& slot = slots_[delivered_ % NumSlots()];
     if (workers_.empty()) {
-      while (slot.next_task < NumTasks()) RunTask(slot, slot.next_task++);
+      while (slot.next_task < builder_.num_tasks()) {
+        builder_.RunTask(slot.pending, slot.next_task++);
+      }
     } else {
       WaitFor(slot);
     }
-    error_ = Account(slot);
+    error_ = Account(slot.pending);
     if (!error_.ok()) return error_;
-    Batch batch = std::exchange(slot.batch, {});
+    Batch batch = std::exchange(slot.pending.batch, {});
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       ++delivered_;
@@ -126,13 +97,15 @@ class LoaderImpl : public Loader {
 
  private:
   int64_t NumSlots() const { return static_cast<int64_t>(slots_.size()); }
-  // A task makes rows i and B - 1 - i, which are mixed with each other.
-  int64_t NumTasks() const { return (options_.batch_size + 1) / 2; }
 
   // Prepares batches for the workers, as far ahead as there are slots.
   void OpenBatches() {
     while (opened_ - delivered_ < NumSlots() && next_epoch_ < options_.epochs) {
-      Open(&slots_[opened_ % NumSlots()]);
+      if (order_ == nullptr) order_ = builder_.MakeOrder(next_epoch_);
+      Slot& slot = slots_[opened_ % NumSlots()];
+      builder_.Begin(next_epoch_, next_batch_, order_, &slot.pending);
+      slot.next_task = 0;
+      slot.tasks_left = builder_.num_tasks();
       if (++next_batch_ == batches_per_epoch_) {
         next_batch_ = 0;
         ++next_epoch_;
@@ -146,41 +119,6 @@ class LoaderImpl : public Loader {
     }
   }
 
-  void Open(Slot* slot) {
-    if (order_ == nullptr) order_ = MakeOrder(next_epoch_);
-    const int64_t size = samples_->image_size();
-    const int64_t rows = options_.batch_size;
-    Batch& batch = slot->batch;
-    batch.images = Tensor::Empty({rows, size, size, 3}, DType::kF32);
-    batch.labels = Tensor::Empty({rows}, DType::kI64);
-    batch.samples = Tensor::Empty({rows}, DType::kI64);
-    batch.epoch = next_epoch_;
-    batch.index = next_batch_;
-    slot->order = order_;
-    slot->mix.clear();
-    slot->rows.assign(rows, RowReport());
-    slot->next_task = 0;
-    slot->tasks_left = NumTasks();
-    if (!options_.training) return;
-    batch.targets = Tensor::Empty({rows, options_.num_classes}, DType::kF32);
-    const bool off = config_.mixup_off_epoch > 0 && batch.epoch >= config_.mixup_off_epoch;
-    if (mix_.enabled() && !off) {
-      RandomStream random(options_.seed, Purpose::kMix,
-                          static_cast<uint64_t>(batch.epoch * batches_per_epoch_ + batch.index),
-                          static_cast<uint64_t>(options_.rank));
-      slot->mix = DrawMix(mix_, rows, size, size, random);
-    }
-  }
-
-  std::shared_ptr<const EpochOrder> MakeOrder(int64_t epoch) const {
-    const int64_t n = source_.num_samples();
-    return std::make_shared<const EpochOrder>(
-        options_.training
-            ? EpochOrder::Training(EpochPermutation(n, options_.seed, epoch), config_.repeated_aug,
-                                   options_.rank, options_.world)
-            : EpochOrder::Evaluation(n, options_.rank, options_.world));
-  }
-
   void Work() {
     std::unique_lock<std::mutex> lock(mutex_);
     while (true) {
@@ -188,9 +126,9 @@ class LoaderImpl : public Loader {
       if (stop_) return;
       Slot& slot = slots_[working_ % NumSlots()];
       const int64_t task = slot.next_task++;
-      if (slot.next_task == NumTasks()) ++working_;
+      if (slot.next_task == builder_.num_tasks()) ++working_;
       lock.unlock();
-      RunTask(slot, task);
+      builder_.RunTask(slot.pending, task);
       lock.lock();
       if (--slot.tasks_left == 0) batch_ready_.notify_all();
     }
@@ -204,118 +142,21 @@ class LoaderImpl : public Loader {
     stats_.wait_seconds += waited.count();
   }
 
-  // Rows `task` and its partner, and how they mix.
-  void RunTask(Slot& slot, int64_t task) const {
-    const int64_t a = task;
-    const int64_t b = options_.batch_size - 1 - task;
-    FillRow(slot, a);
-    if (b != a) FillRow(slot, b);
-    if (!slot.rows[a].fatal.ok() || !slot.rows[b].fatal.ok()) return;
-    if (!slot.mix.empty()) MixRows(slot, a, b);
-    if (!options_.training) return;
-    WriteTarget(slot, a, b);
-    if (b != a) WriteTarget(slot, b, a);
-  }
-
-  void MixRows(Slot& slot, int64_t a, int64_t b) const {
-    const int64_t size = samples_->image_size();
-    float* image_a = Row(slot, a);
-    float* image_b = Row(slot, b);
-    thread_local std::vector<float> old_a;
-    old_a.assign(image_a, image_a + size * size * 3);
-    MixInto(slot.mix[a], size, size, image_b, image_a);
-    MixInto(slot.mix[b], size, size, old_a.data(), image_b);
-  }
-
-  void WriteTarget(Slot& slot, int64_t row, int64_t partner) const {
-    const int64_t* labels = slot.batch.labels.data<int64_t>();
-    SoftTarget(labels[row], labels[partner], slot.mix.empty() ? 1.0 : slot.mix[row].lambda,
-               options_.num_classes, config_.label_smoothing,
-               slot.batch.targets.data<float>() + row * options_.num_classes);
-  }
-
-  float* Row(const Slot& slot, int64_t row) const {
-    const int64_t size = samples_->image_size();
-    return slot.batch.images.data<float>() + row * size * size * 3;
-  }
-
-  void FillRow(Slot& slot, int64_t row) const {
-    const int64_t at = slot.batch.index * options_.batch_size + row;
-    if (options_.training) {
-      FillTrainingRow(slot, row, at);
-    } else if (at >= slot.order->size()) {
-      ClearRow(slot, row);
-    } else if (!TryFill(slot, row, slot.order->at(at))) {
-      const BadSample& bad = slot.rows[row].bad.back();
-      if (!config_.skip_bad) {
-        slot.rows[row].fatal =
-            Annotate(Annotate(bad.status, source_.name(bad.index)),
-                     "evaluation needs every picture; data.skip_bad=true leaves bad ones out");
-      }
-      ClearRow(slot, row);
-    }
-  }
-
-  // The sample at position `at` of the epoch, or the first good one after it.
-  void FillTrainingRow(Slot& slot, int64_t row, int64_t at) const {
-    for (int64_t attempt = 0; attempt < kMaxBadInARow; ++attempt) {
-      SampleRef ref = slot.order->at((at + attempt) % slot.order->size());
-      // Where a sample stands in for another one, it is augmented differently than in its own row.
-      ref.repeat += attempt << 16;
-      if (TryFill(slot, row, ref)) return;
-    }
-    const BadSample& bad = slot.rows[row].bad.back();
-    slot.rows[row].fatal =
-        Annotate(bad.status, absl::StrCat(kMaxBadInARow, " bad pictures in a row, the last one ",
-                                          source_.name(bad.index)));
-  }
-
-  bool TryFill(Slot& slot, int64_t row, const SampleRef& ref) const {
-    RandomStream random(options_.seed, Purpose::kAugment, static_cast<uint64_t>(slot.batch.epoch),
-                        static_cast<uint64_t>(ref.index) | static_cast<uint64_t>(ref.repeat) << 32);
-    const auto cost = LoadSample(ref.index, random, Row(slot, row));
-    if (!cost.ok()) {
-      slot.rows[row].bad.push_back({ref.index, cost.status()});
-      return false;
-    }
-    slot.rows[row].cost = *cost;
-    slot.batch.labels.data<int64_t>()[row] = source_.label(ref.index);
-    slot.batch.samples.data<int64_t>()[row] = ref.index;
-    return true;
-  }
-
-  // Libraries may throw on hostile files, if only for lack of memory.
-  absl::StatusOr<SampleLoader::Cost> LoadSample(int64_t index, RandomStream& random,
-                                                float* out) const {
-    try {
-      return samples_->Load(index, random, out);
-    } catch (const std::exception& e) {
-      return BadFileError(BadFile::kCorrupt, e.what());
-    }
-  }
-
-  void ClearRow(Slot& slot, int64_t row) const {
-    const int64_t size = samples_->image_size();
-    std::fill_n(Row(slot, row), size * size * 3, 0.0f);
-    slot.batch.labels.data<int64_t>()[row] = -1;
-    slot.batch.samples.data<int64_t>()[row] = -1;
-  }
-
   // Counts what happened in a finished batch, in the order of its rows, so that the counts and
   // when the loader gives up do not depend on the workers either.
-  absl::Status Account(Slot& slot) {
-    if (slot.batch.epoch != accounted_epoch_) {
-      accounted_epoch_ = slot.batch.epoch;
+  absl::Status Account(PendingBatch& pending) {
+    if (pending.batch.epoch != accounted_epoch_) {
+      accounted_epoch_ = pending.batch.epoch;
       bad_in_epoch_ = 0;
     }
-    for (const RowReport& row : slot.rows) {
+    for (const RowReport& row : pending.rows) {
       for (const BadSample& bad : row.bad) RETURN_IF_ERROR(AccountBad(bad));
       RETURN_IF_ERROR(row.fatal);
       stats_.bytes_read += row.cost.bytes_read;
       stats_.damaged += row.cost.damaged;
     }
-    slot.batch.num_valid = MoveSamplesUp(&slot.batch);
-    stats_.samples += slot.batch.num_valid;
+    pending.batch.num_valid = MoveSamplesUp(&pending.batch);
+    stats_.samples += pending.batch.num_valid;
     return absl::OkStatus();
   }
 
@@ -360,12 +201,10 @@ class LoaderImpl : public Loader {
     return valid;
   }
 
-  const DataConfig config_;
   const ImageSource& source_;
-  LoaderOptions options_;
-  const MixOptions mix_;
-  const std::unique_ptr<SampleLoader> samples_;
+  const LoaderOptions options_;
   const int64_t batches_per_epoch_;
+  const BatchBuilder builder_;
 
   // Of the calling thread.
   int64_t next_epoch_;  // the batch to open next
@@ -394,7 +233,7 @@ absl::Status CheckOptions(const DataConfig& config, const ImageSource& source,
   CHECK(o.batch_size > 0 && o.world > 0 && o.rank >= 0 && o.rank < o.world && o.start_epoch >= 0)
       << "loader with batch size " << o.batch_size << ", rank " << o.rank << " of " << o.world
       << ", epoch " << o.start_epoch;
-  if (o.training && MixOptionsOf(config).enabled() && o.batch_size % 2 != 0) {
+  if (o.training && internal::MixOptionsOf(config).enabled() && o.batch_size % 2 != 0) {
     return ConfigError(
         absl::StrCat("data.mixup, data.cutmix: samples are mixed in pairs, so the "
                      "batch size must be even; found ",
@@ -433,6 +272,7 @@ absl::StatusOr<std::unique_ptr<Loader>> Loader::Create(const DataConfig& config,
                                   "; use a smaller batch or more data"));
   }
   LoaderOptions o = options;
+  if (o.num_classes == 0) o.num_classes = source.num_classes();
   if (o.start_batch == batches) {
     o.start_batch = 0;
     ++o.start_epoch;

@@ -5,6 +5,7 @@
 #include <set>
 #include <thread>
 
+#include "data/sampler.h"
 #include "tests/data/data_testing.h"
 
 namespace tessera {
@@ -12,6 +13,27 @@ namespace {
 
 constexpr int64_t kTrain = 23;
 constexpr int64_t kVal = 11;
+
+TEST(EpochPermutation, HoldsEveryIndexOnceAndDiffersByEpochAndSeed) {
+  for (const int64_t n : {0, 1, 2, 1000}) {
+    std::vector<int32_t> order = EpochPermutation(n, 5, 2);
+    std::sort(order.begin(), order.end());
+    for (int64_t i = 0; i < n; ++i) EXPECT_EQ(order[i], i);
+  }
+  EXPECT_NE(EpochPermutation(1000, 5, 2), EpochPermutation(1000, 5, 3));
+  EXPECT_NE(EpochPermutation(1000, 5, 2), EpochPermutation(1000, 6, 2));
+  EXPECT_EQ(EpochPermutation(1000, 5, 2), EpochPermutation(1000, 5, 2));
+}
+
+TEST(EpochOrder, SamplesThatFillUpAreTellableFromTheirFirstTime) {
+  std::set<std::pair<int64_t, int64_t>> seen;
+  for (int64_t rank = 0; rank < 4; ++rank) {
+    const EpochOrder order = EpochOrder::Training({2, 0, 1, 4, 3}, 1, rank, 4);
+    ASSERT_EQ(order.size(), 2);
+    for (int64_t i = 0; i < 2; ++i) seen.insert({order.at(i).index, order.at(i).repeat});
+  }
+  EXPECT_EQ(seen.size(), 8u);
+}
 
 class LoaderTest : public testing::Test {
  protected:
