@@ -44,7 +44,8 @@ double FilterValue(Filter filter, double x) {
     case Filter::kBilinear:
       return a < 1.0 ? 1.0 - a : 0.0;
     case Filter::kHamming:
-      return a < 1.0 ? Sinc(a) * (0.54 + 0.46 * std::cos(std::numbers::pi * a)) : 0.0;
+      // Pillow's constants are float.
+      return a < 1.0 ? Sinc(a) * (0.54f + 0.46f * std::cos(std::numbers::pi * a)) : 0.0;
     case Filter::kBicubic:  // Keys, "Cubic convolution interpolation", 1981, with a = -0.5
       if (a < 1.0) return (1.5 * a - 2.5) * a * a + 1.0;
       return a < 2.0 ? (((a - 5.0) * a + 8.0) * a - 4.0) * -0.5 : 0.0;

@@ -2,7 +2,8 @@
 //
 // A separable filter whose support grows with the reduction factor. Weights are 22-bit fixed point;
 // the horizontal pass comes first and its result is rounded to 8 bits before the vertical one. A
-// pass that changes nothing is skipped.
+// pass that changes nothing is skipped. Pillow had that order up to version 12; from 13 on it runs
+// the vertical pass first where the height loses over twice as many pixels as the width.
 #ifndef TESSERA_DATA_RESAMPLE_H_
 #define TESSERA_DATA_RESAMPLE_H_
 

@@ -75,7 +75,7 @@ Table BlendTable(float a, double factor) {
       [=](int b) { return std::clamp(a + f * (static_cast<float>(b) - a), 0.0f, 255.0f); });
 }
 
-// HSV with all three parts in 0..255, as Pillow's conversion truncates them.
+// HSV with all three parts in 0..255, truncated and rounded to float where Pillow does it.
 Rgb RotateHue(Rgb rgb, int shift) {
   const int high = std::max({rgb[0], rgb[1], rgb[2]});
   const int low = std::min({rgb[0], rgb[1], rgb[2]});
@@ -84,23 +84,23 @@ Rgb RotateHue(Rgb rgb, int shift) {
   const float r = static_cast<float>(high - rgb[0]) / range;
   const float g = static_cast<float>(high - rgb[1]) / range;
   const float b = static_cast<float>(high - rgb[2]) / range;
-  float hue = rgb[0] == high ? b - g : rgb[1] == high ? 2.0f + r - b : 4.0f + g - r;
+  float hue = b - g;
+  if (rgb[0] != high) hue = static_cast<float>(rgb[1] == high ? 2.0 + r - b : 4.0 + g - r);
   hue = static_cast<float>(std::fmod(hue / 6.0 + 1.0, 1.0));
   const int h = (static_cast<int>(hue * 255.0) + shift) & 255;
   const int s = static_cast<int>(range / static_cast<float>(high) * 255.0);
 
-  const float position = static_cast<float>(h) * 6.0f / 255.0f;
+  const double position = h * 6.0 / 255.0;
   const int sector = static_cast<int>(position);
-  const float f = position - static_cast<float>(sector);
-  const float fs = static_cast<float>(s) / 255.0f;
-  const auto part = [high](float keep) {
-    return static_cast<uint8_t>(
-        std::clamp(std::round(static_cast<float>(high) * keep), 0.0f, 255.0f));
+  const auto f = static_cast<float>(position - sector);
+  const auto fs = static_cast<float>(s / 255.0);
+  const auto part = [high](double keep) {
+    return static_cast<uint8_t>(std::clamp(std::round(high * keep), 0.0, 255.0));
   };
   const auto v = static_cast<uint8_t>(high);
-  const uint8_t p = part(1.0f - fs);
-  const uint8_t q = part(1.0f - fs * f);
-  const uint8_t t = part(1.0f - fs * (1.0f - f));
+  const uint8_t p = part(1.0 - fs);
+  const uint8_t q = part(1.0 - static_cast<double>(fs * f));
+  const uint8_t t = part(1.0 - fs * (1.0 - f));
   switch (sector % 6) {
     case 0:
       return {v, t, p};

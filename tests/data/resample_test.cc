@@ -29,7 +29,7 @@ double Kernel(Filter filter, double x) {
     case Filter::kBilinear:
       return a < 1 ? 1 - a : 0;
     case Filter::kHamming:
-      return a < 1 ? sinc(a) * (0.54 + 0.46 * std::cos(M_PI * a)) : 0;
+      return a < 1 ? sinc(a) * (0.54f + 0.46f * std::cos(M_PI * a)) : 0;
     case Filter::kBicubic:
       return a < 1 ? 1.5 * a * a * a - 2.5 * a * a + 1
                    : (a < 2 ? -0.5 * a * a * a + 2.5 * a * a - 4 * a + 2 : 0);
