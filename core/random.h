@@ -35,7 +35,7 @@ constexpr uint64_t HashString(absl::string_view text) {
 
 // What a stream is for. Values are part of saved runs: append, never renumber.
 enum class Purpose : uint32_t {
-  kInit = 1,      // parameter initialisation: a = hash of the parameter's name
+  kInit = 1,      // parameter initialisation: a = hash of the parameter's name, b = chunk
   kShuffle = 2,   // order of samples: a = epoch
   kAugment = 3,   // one sample's transforms: a = epoch, b = sample index and repeat
   kMix = 4,       // mixup and cutmix: a = step

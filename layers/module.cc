@@ -1,8 +1,12 @@
 #include "layers/module.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <numbers>
 
 #include "absl/strings/str_cat.h"
+#include "core/parallel.h"
 #include "core/random.h"
 #include "tensor/ops/cast/cast.h"
 
@@ -11,18 +15,43 @@ namespace {
 
 constexpr int64_t kSliceAlignment = 16;  // elements
 
-void Initialize(const Init& init, const std::string& name, uint64_t seed, const Tensor& value) {
-  RandomStream random(seed, Purpose::kInit, HashString(name));
-  float* data = value.data<float>();
-  for (int64_t i = 0; i < value.numel(); ++i) {
-    double x = init.scale;
-    if (init.kind == Init::Kind::kUniform) x = random.Uniform(-init.scale, init.scale);
-    if (init.kind == Init::Kind::kTruncatedNormal) {
-      do x = init.scale * random.Normal();
-      while (std::abs(x) > 2.0);
+// Two independent normal numbers from two words of random bits (Box and Muller, Ann. Math. Stat.
+// 29, 1958). 32 bits reach 6.6 standard deviations, which is as far as 10^10 draws go.
+std::array<float, 2> NormalPair(uint32_t a, uint32_t b) {
+  const float u = (static_cast<float>(a) + 1.0f) * 0x1p-32f;
+  const float radius = std::sqrt(-2.0f * std::log(std::min(u, 1.0f)));
+  const float angle = static_cast<float>(b) * (0x1p-31f * std::numbers::pi_v<float>);
+  return {radius * std::cos(angle), radius * std::sin(angle)};
+}
+
+void InitializeChunk(const Init& init, RandomStream random, float* data, int64_t n) {
+  const float scale = static_cast<float>(init.scale);
+  int64_t i = 0;
+  while (i < n) {
+    const uint32_t a = random.Next(), b = random.Next();
+    std::array<float, 2> draws = {static_cast<float>(a) * 0x1p-31f - 1.0f,
+                                  static_cast<float>(b) * 0x1p-31f - 1.0f};
+    if (init.kind == Init::Kind::kTruncatedNormal) draws = NormalPair(a, b);
+    for (const float draw : draws) {
+      const float value = scale * draw;
+      const bool redraw = init.kind == Init::Kind::kTruncatedNormal && std::abs(value) > 2.0f;
+      if (i < n && !redraw) data[i++] = value;
     }
-    data[i] = static_cast<float>(x);
   }
+}
+
+void Initialize(const Init& init, const std::string& name, uint64_t seed, const Tensor& value) {
+  constexpr int64_t kChunk = 16384;  // elements with a stream of their own
+  float* data = value.data<float>();
+  if (init.kind == Init::Kind::kConstant) {
+    std::fill(data, data + value.numel(), static_cast<float>(init.scale));
+    return;
+  }
+  const uint64_t hash = HashString(name);
+  ParallelFor(value.numel(), kChunk, [&](int64_t begin, int64_t end) {
+    InitializeChunk(init, RandomStream(seed, Purpose::kInit, hash, begin / kChunk), data + begin,
+                    end - begin);
+  });
 }
 
 }  // namespace
