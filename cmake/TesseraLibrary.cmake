@@ -21,7 +21,13 @@ if(TESSERA_CUDA)
   find_program(CMAKE_CUDA_COMPILER nvcc PATHS /usr/local/cuda/bin)
   set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real)
   set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+  set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
   enable_language(CUDA)
+  # CMake 3.25 does not know yet that nvcc reads C++20.
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  endif()
   find_package(CUDAToolkit REQUIRED)
 endif()
 
