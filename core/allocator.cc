@@ -91,6 +91,7 @@ class CachingAllocator {
   void Release() {
     std::lock_guard lock(mutex_);
     for (int index = 0; index < kNumClasses; ++index) {
+      if (free_[index] == nullptr) continue;  // the sizes of the last classes overflow
       const int64_t octave_bytes = int64_t{1} << (index / kClassesPerOctave);
       const int64_t bytes =
           octave_bytes / kClassesPerOctave * (index % kClassesPerOctave + kClassesPerOctave + 1);
