@@ -49,7 +49,7 @@ std::string DescribeFound(const ConfigNode& node) {
   }
   const std::string shown = absl::Utf8SafeCHexEscape(node.scalar.substr(0, kMaxShown)) +
                             (node.scalar.size() > kMaxShown ? "..." : "");
-  return absl::StrFormat(node.quoted ? "the string \"%s\"" : "'%s'", shown);
+  return node.quoted ? absl::StrCat("the string \"", shown, "\"") : absl::StrCat("'", shown, "'");
 }
 
 bool ParseScalar(const ConfigNode& node, bool* value) {
