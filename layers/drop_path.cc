@@ -1,11 +1,13 @@
 #include "layers/drop_path.h"
 
+#include <utility>
+
 #include "autograd/ops/residual.h"
 #include "core/random.h"
 
 namespace tessera::layers {
 
-Tensor DropPath::AddTo(const Tensor& x, const Tensor& branch, const ForwardContext& context) const {
+Tensor DropPath::AddTo(const Tensor& x, Tensor branch, const ForwardContext& context) const {
   Tensor scale;  // undefined: 1 for every sample
   if (context.training && rate_ > 0) {
     scale = Tensor::Empty({x.dim(0)}, DType::kF32);
@@ -18,7 +20,7 @@ Tensor DropPath::AddTo(const Tensor& x, const Tensor& branch, const ForwardConte
       scale.data<float>()[i] = random.Bernoulli(keep) ? static_cast<float>(1.0 / keep) : 0.0f;
     }
   }
-  return AddResidual(x, branch, scale);
+  return AddResidual(x, std::move(branch), scale);
 }
 
 }  // namespace tessera::layers

@@ -12,7 +12,8 @@ class DropPath : public Module {
  public:
   explicit DropPath(double rate) : rate_(rate) {}
   // x + branch, the branch dropped per sample: x [B, ...] f32, branch of x's shape, f32 or bf16.
-  Tensor AddTo(const Tensor& x, const Tensor& branch, const ForwardContext& context) const;
+  // The result takes the memory of an f32 branch that is passed by std::move.
+  Tensor AddTo(const Tensor& x, Tensor branch, const ForwardContext& context) const;
 
  private:
   double rate_;

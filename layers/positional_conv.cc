@@ -1,8 +1,8 @@
 #include "layers/positional_conv.h"
 
-#include "autograd/ops/residual.h"
 #include "autograd/ops/depthwise_conv.h"
 #include "autograd/ops/gelu.h"
+#include "autograd/ops/residual.h"
 
 namespace tessera::layers {
 

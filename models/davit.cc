@@ -71,13 +71,13 @@ Tensor DaVitBlock::Forward(const Tensor& x, const ForwardContext& context) const
   const bool exact = channel_ != nullptr && x.dim(1) * x.dim(2) >= kExactTokens;
   const DType attention_dtype = exact ? DType::kF32 : dtype;
   const Tensor a = cpe1_.Forward(x);
-  const Tensor attended = Attend(norm1_.Forward(a, attention_dtype));
+  Tensor attended = Attend(norm1_.Forward(a, attention_dtype));
   context.Tap(window_ != nullptr ? static_cast<const Module&>(*window_) : *channel_, attended);
-  const Tensor z = cpe2_.Forward(drop_path1_.AddTo(a, attended, context));
+  const Tensor z = cpe2_.Forward(drop_path1_.AddTo(a, std::move(attended), context));
   if (mlp_ == nullptr) return z;
-  const Tensor mixed = mlp_->Forward(norm2_->Forward(z, dtype));
+  Tensor mixed = mlp_->Forward(norm2_->Forward(z, dtype));
   context.Tap(*mlp_, mixed);
-  return drop_path2_.AddTo(z, mixed, context);
+  return drop_path2_.AddTo(z, std::move(mixed), context);
 }
 
 // Norm and a strided convolution that halves the map.
