@@ -15,6 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "core/check.h"
 #include "core/device.h"
+#include "core/trace.h"
 
 namespace tessera {
 
@@ -23,7 +24,7 @@ namespace tessera {
 class KernelSlotBase {
  public:
   constexpr explicit KernelSlotBase(const char* name) : name_(name) {}
-  absl::string_view name() const { return name_; }
+  const char* name() const { return name_; }
   bool Has(Device device) const { return registered_[static_cast<int>(device)]; }
 
  protected:
@@ -33,6 +34,14 @@ class KernelSlotBase {
  private:
   const char* name_;
   std::array<bool, kNumDevices> registered_ = {};
+};
+
+// What one call of a kernel computes, and moves between memory and the processor at the least. Args
+// structs that know it have a member `KernelCost Cost() const`; traces then tell how far the kernel
+// is from what the machine can do.
+struct KernelCost {
+  double flops = 0;
+  double bytes = 0;
 };
 
 // Every slot for which some device has registered a kernel, in order of registration.
@@ -49,6 +58,8 @@ class KernelSlot : public KernelSlotBase {
   void operator()(Device device, Args&&... args) const {
     Fn* fn = kernels_[static_cast<int>(device)];
     if (fn == nullptr) FailMissing(device);
+    const KernelCost cost = TracingOn() ? CostOf(args...) : KernelCost();
+    const TraceScope trace(name(), cost.flops, cost.bytes);
     fn(std::forward<Args>(args)...);
   }
   bool Register(Device device, Fn* fn) {
@@ -58,6 +69,12 @@ class KernelSlot : public KernelSlotBase {
   }
 
  private:
+  template <typename... Args>
+  static KernelCost CostOf(const Args&... args) {
+    if constexpr (requires { (args.Cost(), ...); }) return (args.Cost(), ...);
+    return {};
+  }
+
   std::array<Fn*, kNumDevices> kernels_ = {};
 };
 

@@ -68,7 +68,7 @@ thread_local TraceScope* innermost = nullptr;
 
 }  // namespace
 
-void TraceScope::Begin(const char* name, int64_t flops, int64_t bytes) {
+void TraceScope::Begin(const char* name, double flops, double bytes) {
   name_ = name;
   flops_ = flops;
   bytes_ = bytes;
@@ -89,8 +89,8 @@ void TraceScope::End() {
   ++totals.calls;
   totals.total_ns += duration_ns;
   totals.self_ns += duration_ns - inner_ns_;
-  totals.flops += static_cast<double>(flops_);
-  totals.bytes += static_cast<double>(bytes_);
+  totals.flops += flops_;
+  totals.bytes += bytes_;
   if (mode == TraceMode::kEvents && static_cast<int64_t>(log.events.size()) < kMaxTraceEvents) {
     log.events.push_back({name_, start_ns_, duration_ns});
   }

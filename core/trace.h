@@ -31,10 +31,14 @@ namespace internal {
 inline std::atomic<TraceMode> trace_mode{TraceMode::kOff};
 }  // namespace internal
 
+inline bool TracingOn() {
+  return internal::trace_mode.load(std::memory_order_relaxed) != TraceMode::kOff;
+}
+
 class TraceScope {
  public:
-  explicit TraceScope(const char* name, int64_t flops = 0, int64_t bytes = 0) {
-    if (internal::trace_mode.load(std::memory_order_relaxed) != TraceMode::kOff) [[unlikely]] {
+  explicit TraceScope(const char* name, double flops = 0, double bytes = 0) {
+    if (TracingOn()) [[unlikely]] {
       Begin(name, flops, bytes);
     }
   }
@@ -47,15 +51,15 @@ class TraceScope {
   TraceScope& operator=(const TraceScope&) = delete;
 
  private:
-  void Begin(const char* name, int64_t flops, int64_t bytes);
+  void Begin(const char* name, double flops, double bytes);
   void End();
 
   const char* name_ = nullptr;  // null when tracing was off at the beginning
   TraceScope* parent_ = nullptr;
   int64_t start_ns_ = 0;
   int64_t inner_ns_ = 0;  // spent in scopes inside this one
-  int64_t flops_ = 0;
-  int64_t bytes_ = 0;
+  double flops_ = 0;
+  double bytes_ = 0;
 };
 
 // Forgets what was collected and collects from now on. kOff: stops collecting and keeps what there

@@ -21,6 +21,8 @@ struct ChannelAttentionShape {
   ChannelAttentionVersion version = ChannelAttentionVersion::kKeysTimesValues;
 
   int64_t channels() const { return num_heads * head_dim; }
+  // Multiply-adds of one product.
+  double pairs() const { return static_cast<double>(batch * tokens * channels() * head_dim); }
 
   // Logits are scale * left^T right and apply to `values`: first channels of the three in a row of
   // qkv.
@@ -39,6 +41,12 @@ struct ChannelAttentionArgs {
   const void* qkv = nullptr;   // [B, N, 3C]
   float* attention = nullptr;  // [B, num_heads, head_dim, head_dim]: softmax, for the backward pass
   void* out = nullptr;         // [B, N, C]
+
+  // Two products; qkv and out pass through memory once.
+  KernelCost Cost() const {
+    return {4 * shape.pairs(), 4.0 * static_cast<double>(shape.batch * shape.tokens *
+                                                         shape.channels() * SizeOf(dtype))};
+  }
 };
 
 struct ChannelAttentionGradArgs {
@@ -48,6 +56,12 @@ struct ChannelAttentionGradArgs {
   const float* attention = nullptr;
   const void* d_out = nullptr;  // [B, N, C]
   void* d_qkv = nullptr;        // [B, N, 3C], overwritten
+
+  // Four products; qkv, d_out and d_qkv pass through memory once.
+  KernelCost Cost() const {
+    return {8 * shape.pairs(), 7.0 * static_cast<double>(shape.batch * shape.tokens *
+                                                         shape.channels() * SizeOf(dtype))};
+  }
 };
 
 extern KernelSlot<void(const ChannelAttentionArgs&)> channel_attention_forward;

@@ -22,6 +22,10 @@ struct WindowAttentionShape {
   int64_t tokens() const { return batch * height * width; }
   int64_t window_rows() const { return (height + window - 1) / window; }
   int64_t window_columns() const { return (width + window - 1) / window; }
+  // Multiply-adds of one product: pairs of tokens in a window, times channels.
+  double pairs() const {
+    return static_cast<double>(tokens()) * static_cast<double>(window * window * channels());
+  }
 };
 
 struct WindowAttentionArgs {
@@ -30,6 +34,12 @@ struct WindowAttentionArgs {
   const void* qkv = nullptr;        // [B, H, W, 3C]
   const float* qkv_bias = nullptr;  // [3C]: q, k and v of padded positions; null for zeros
   void* out = nullptr;              // [B, H, W, C]
+
+  // Two products; qkv and out pass through memory once.
+  KernelCost Cost() const {
+    return {4 * shape.pairs(),
+            4.0 * static_cast<double>(shape.tokens() * shape.channels() * SizeOf(dtype))};
+  }
 };
 
 struct WindowAttentionGradArgs {
@@ -41,6 +51,12 @@ struct WindowAttentionGradArgs {
   void* d_qkv = nullptr;            // [B, H, W, 3C]
   float* d_padding_bias = nullptr;  // [3C]: gradient reaching the bias through padded positions;
                                     // overwritten, may be null
+
+  // Five products, one of them to compute the logits again.
+  KernelCost Cost() const {
+    return {10 * shape.pairs(),
+            7.0 * static_cast<double>(shape.tokens() * shape.channels() * SizeOf(dtype))};
+  }
 };
 
 extern KernelSlot<void(const WindowAttentionArgs&)> window_attention_forward;

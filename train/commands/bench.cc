@@ -9,8 +9,8 @@
 #include "tensor/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "train/commands/commands.h"
 #include "train/commands/model_argument.h"
+#include "train/machine_rates.h"
 #include "train/model_setup.h"
-#include "train/peak_flops.h"
 #include "train/progress.h"
 #include "train/step.h"
 
@@ -86,12 +86,24 @@ class Bench {
   int64_t step_ = 0;
 };
 
-void PrintOps(int64_t steps) {
-  absl::PrintF("\n%-28s %8s %10s %10s %8s\n", "op (per step)", "calls", "ms", "GFLOP/s", "GB/s");
+// Time by kernel and by the node of the tape that ran it. `floor` is how much longer a kernel took
+// than its FLOPs at the machine's rate, or its bytes at the bandwidth, whichever is more, would
+// have.
+void PrintOps(int64_t steps, DType compute_dtype) {
+  const double peak = MeasurePeakFlops(compute_dtype), bandwidth = MeasureBandwidth();
+  double total = 0;
+  for (const TraceRow& row : TraceSummary()) total += row.self_ms;
+  absl::PrintF("\n%-28s %7s %9s %6s %9s %8s %8s   (machine: %.0f GFLOP/s, %.0f GB/s)\n", "per step",
+               "calls", "ms", "share", "GFLOP/s", "GB/s", "x floor", peak * 1e-9, bandwidth * 1e-9);
   for (const TraceRow& row : TraceSummary()) {
-    absl::PrintF("%-28s %8d %10.2f %10.1f %8.1f\n", row.name, row.calls / steps,
-                 row.self_ms / static_cast<double>(steps), row.flops * 1e-6 / row.total_ms,
-                 row.bytes * 1e-6 / row.total_ms);
+    const double seconds = row.self_ms * 1e-3;
+    absl::PrintF("%-28s %7d %9.2f %5.1f%%", row.name, row.calls / steps,
+                 row.self_ms / static_cast<double>(steps), 100 * row.self_ms / total);
+    if (row.flops + row.bytes > 0) {
+      absl::PrintF(" %9.1f %8.1f %8.2f", row.flops * 1e-9 / seconds, row.bytes * 1e-9 / seconds,
+                   seconds / std::max(row.flops / peak, row.bytes / bandwidth));
+    }
+    absl::PrintF("\n");
   }
 }
 
@@ -130,7 +142,7 @@ absl::Status RunBench(const Options& options) {
       flops * 1e-9, 100 * flops / MeasurePeakFlops(ComputeDType(config.train)),
       ShortBytes(stats.peak_bytes_in_use), stats.num_system_allocs - allocations, options.steps,
       first);
-  if (options.ops) PrintOps(options.steps);
+  if (options.ops) PrintOps(options.steps, ComputeDType(config.train));
   if (!options.trace.empty()) return WriteChromeTrace(PosixFileSystem(), options.trace);
   return absl::OkStatus();
 }

@@ -37,6 +37,14 @@ struct Conv2dArgs {
   void* dx;             // [B, H, W, I] of in_dtype; backward to the input only, overwritten
   float* dweight;       // [O, I, kh, kw]; backward to the weights only
   bool accumulate;      // add to dweight instead of overwriting it
+
+  KernelCost Cost() const {
+    const double in = static_cast<double>(batch * in_height * in_width * in_channels);
+    const double out = static_cast<double>(batch * out_height * out_width * out_channels);
+    return {
+        2 * out * static_cast<double>(kernel_height * kernel_width * in_channels),
+        in * static_cast<double>(SizeOf(in_dtype)) + out * static_cast<double>(SizeOf(out_dtype))};
+  }
 };
 extern KernelSlot<void(const Conv2dArgs&)> conv2d_forward;
 extern KernelSlot<void(const Conv2dArgs&)> conv2d_backward_input;

@@ -24,6 +24,13 @@ struct MatMulArgs {
   bool accumulate;
   DType in_dtype;   // of a and b: f32 or bf16
   DType out_dtype;  // of c: f32, or bf16 when the inputs are bf16
+
+  KernelCost Cost() const {
+    const double md = static_cast<double>(m), nd = static_cast<double>(n);
+    const double kd = static_cast<double>(k);
+    return {2 * md * nd * kd, static_cast<double>(SizeOf(in_dtype)) * (md + nd) * kd +
+                                  static_cast<double>(SizeOf(out_dtype)) * md * nd};
+  }
 };
 extern KernelSlot<void(const MatMulArgs&)> matmul;
 
