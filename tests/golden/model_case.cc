@@ -1,5 +1,7 @@
 // Golden cases of whole vision models.
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <memory>
 
@@ -51,9 +53,10 @@ double Mean(absl::Span<const double> values) {
   return sum / static_cast<double>(values.size());
 }
 
-// Our values in the order of the reference; NaN where the reference has positions that are not
+// Our values in the order of the reference; kPadding where the reference has positions that are not
 // computed here (padding of windows).
 using Values = std::vector<double>;
+constexpr double kPadding = std::numeric_limits<double>::lowest();
 
 // A channels-last tensor [B, H, W, C] as [B, C, H, W].
 Values ToNchw(const Tensor& t, int64_t batch, int64_t channels) {
@@ -73,7 +76,7 @@ Values ToWindows(const Tensor& t, int64_t tokens) {
   const int64_t s = std::llround(std::sqrt(static_cast<double>(tokens)));
   const int64_t B = t.dim(0), H = t.dim(1), W = t.dim(2), C = t.dim(3);
   const int64_t rows = (H + s - 1) / s, columns = (W + s - 1) / s;
-  Values values(B * rows * columns * tokens * C, std::nan(""));
+  Values values(B * rows * columns * tokens * C, kPadding);
   const float* data = t.data<float>();
   for (int64_t b = 0; b < B; ++b)
     for (int64_t h = 0; h < H; ++h)
@@ -156,7 +159,7 @@ absl::Status ModelCase::CompareTap(const std::string& name, const Tensor& tap) {
   const Values got = ToReferenceLayout(f32, shape);
   double error = 0;
   const auto compare = [&](double value, double expected) {
-    if (std::isnan(value) && compute_dtype_ == DType::kF32 && !std::isnan(expected)) return;
+    if (value == kPadding) return;
     const double difference = std::abs(value - expected);
     error = difference <= error ? error : difference;
   };
@@ -172,8 +175,8 @@ absl::Status ModelCase::CompareTap(const std::string& name, const Tensor& tap) {
   for (size_t j = 3; j < expected.size(); ++j) {
     compare(got[SampleIndex(name, static_cast<int64_t>(j) - 3, numel)], expected[j]);
   }
-  const double mean = Mean(got);
-  if (!std::isnan(mean)) {
+  if (std::find(got.begin(), got.end(), kPadding) == got.end()) {
+    const double mean = Mean(got);
     double variance = 0;
     for (const double v : got) variance += (v - mean) * (v - mean) / static_cast<double>(numel);
     compare(mean, expected[0]);
