@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "autograd/ops/gelu.h"
 #include "autograd/ops/linear.h"
 
 namespace tessera::layers {
@@ -22,10 +21,6 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias)
 
 Tensor Linear::Forward(const Tensor& x, DType out_dtype) const {
   return tessera::Linear(x, weight_.As(x.dtype()), bias(), out_dtype);
-}
-
-Tensor Linear::ForwardGelu(const Tensor& x) const {
-  return LinearGelu(x, weight_.As(x.dtype()), bias());
 }
 
 const Tensor& Linear::bias() const {

@@ -13,9 +13,8 @@ class Linear : public Module {
   Linear(int64_t in_features, int64_t out_features, bool has_bias = true);
   // x [..., in] f32 or bf16 -> [..., out] of `out_dtype`.
   Tensor Forward(const Tensor& x, DType out_dtype) const;
-  // GELU of the same, in x's dtype; cheaper than the two one by one in the backward pass.
-  Tensor ForwardGelu(const Tensor& x) const;
-  // The bias, or an undefined tensor: for attentions that pad with it.
+  // For ops that do the product themselves, or pad with the bias (undefined if there is none).
+  const Tensor& weight(DType dtype) const { return weight_.As(dtype); }
   const Tensor& bias() const;
 
  private:

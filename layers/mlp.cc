@@ -1,11 +1,16 @@
 #include "layers/mlp.h"
 
+#include "autograd/ops/mlp.h"
+
 namespace tessera::layers {
 
 Mlp::Mlp(int64_t dim, int64_t hidden_dim)
     : fc1_(AddChild<Linear>("fc1", dim, hidden_dim)),
       fc2_(AddChild<Linear>("fc2", hidden_dim, dim)) {}
 
-Tensor Mlp::Forward(const Tensor& x) const { return fc2_.Forward(fc1_.ForwardGelu(x), x.dtype()); }
+Tensor Mlp::Forward(const Tensor& x) const {
+  const DType dtype = x.dtype();
+  return tessera::Mlp(x, fc1_.weight(dtype), fc1_.bias(), fc2_.weight(dtype), fc2_.bias());
+}
 
 }  // namespace tessera::layers

@@ -277,7 +277,7 @@ std::vector<StageCost> DaVit::Costs(int64_t height, int64_t width) const {
                                   2 * tokens * dim * hidden);
       // Inputs of the two convolutions and norms; then norm outputs, qkv, attention, MLP.
       cost.saved_f32 += c.depths[s] * tokens * dim * (c.ffn ? 4 : 3);
-      cost.saved_compute += c.depths[s] * tokens * (dim * (c.ffn ? 6 : 5) + 2 * hidden);
+      cost.saved_compute += c.depths[s] * tokens * (dim * (c.ffn ? 6 : 5) + hidden);
     }
     cost.output = {h, w, dim};
     costs.push_back(std::move(cost));

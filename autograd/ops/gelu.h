@@ -11,10 +11,6 @@ namespace tessera {
 // it by std::move), the result takes that memory.
 Tensor Gelu(Tensor x);
 
-// Gelu(x w^T + bias), as Linear (autograd/ops/linear.h) with a result of x's dtype, and Gelu: one
-// node, because the gradient of the bias comes for free with that of GELU.
-Tensor LinearGelu(const Tensor& x, const Tensor& w, const Tensor& bias);
-
 }  // namespace tessera
 
 #endif  // TESSERA_AUTOGRAD_OPS_GELU_H_
