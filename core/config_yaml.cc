@@ -24,7 +24,7 @@ class TreeBuilder : public YAML::EventHandler {
  public:
   explicit TreeBuilder(absl::string_view source) : source_(source) {}
 
-  absl::Status TakeStatus() { return std::move(status_); }
+  const absl::Status& status() const { return status_; }
   ConfigNode TakeRoot() { return std::move(root_); }
   std::string Place(const YAML::Mark& mark) const {
     if (mark.is_null()) return std::string(source_);
@@ -214,13 +214,13 @@ absl::StatusOr<ConfigNode> ParseYaml(absl::string_view text, absl::string_view s
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
     parser.HandleNextDocument(builder);
-    RETURN_IF_ERROR(builder.TakeStatus());
+    RETURN_IF_ERROR(builder.status());
     TreeBuilder rest(source);
     if (parser.HandleNextDocument(rest)) {
       return ConfigError(absl::StrFormat("%s: more than one document", source));
     }
   } catch (const YAML::Exception& error) {
-    RETURN_IF_ERROR(builder.TakeStatus());
+    RETURN_IF_ERROR(builder.status());
     return ConfigError(absl::StrFormat("%s: %s", builder.Place(error.mark), error.msg));
   } catch (const std::exception& error) {
     return ConfigError(absl::StrFormat("%s: %s", source, error.what()));

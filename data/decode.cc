@@ -149,7 +149,7 @@ ImageFormat SniffFormat(absl::Span<const uint8_t> bytes) {
   if (absl::StartsWith(text, "\x89PNG\r\n\x1A\n")) return ImageFormat::kPng;
   if (absl::StartsWith(text, "GIF87a") || absl::StartsWith(text, "GIF89a"))
     return ImageFormat::kGif;
-  if (absl::StartsWith(text, "RIFF") && absl::StartsWith(text.substr(8), "WEBP"))
+  if (absl::StartsWith(text, "RIFF") && text.size() >= 12 && text.substr(8, 4) == "WEBP")
     return ImageFormat::kWebp;
   if (absl::StartsWith(text, "BM")) return ImageFormat::kBmp;
   return ImageFormat::kUnknown;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kMaxBytes = int64_t{8} << 30;  // of one file, unpacked
 constexpr int64_t kMaxSide = 65'536;
-constexpr size_t kBlockBytes = 1 << 20;
+constexpr size_t kBlockBytes = 64 << 10;
 
 // A file's bytes, unpacked where it is gzipped.
 class Stream {
@@ -94,9 +94,9 @@ absl::StatusOr<IdxArray> ReadIdx(const std::string& path, int64_t rank) {
     array.shape.push_back(size);
     count *= size;
   }
-  // In steps, so that a header which promises too much costs no memory.
+  // In growing steps, so that a header which promises too much costs no memory.
   for (int64_t done = 0; done < count;) {
-    const int64_t step = std::min<int64_t>(count - done, 64 << 20);
+    const int64_t step = std::min(count - done, std::max<int64_t>(done, 64 << 10));
     array.values.resize(done + step);
     RETURN_IF_ERROR(stream->Read(step, array.values.data() + done));
     done += step;

@@ -9,7 +9,6 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "core/check.h"
-#include "core/file_system.h"
 #include "core/status.h"
 #include "data/sources/classes.h"
 #include "data/sources/names.h"
@@ -196,6 +195,10 @@ class IndexBuilder {
 
 }  // namespace
 
+absl::StatusOr<ShardIndex> BuildShardIndex(const std::string& path, const ReadableFile& file) {
+  return IndexBuilder(path, file).Build();
+}
+
 absl::StatusOr<ShardIndex> LoadShardIndex(const std::string& shard_path) {
   FileSystem& fs = PosixFileSystem();
   ASSIGN_OR_RETURN(const FileInfo info, fs.Stat(shard_path));
@@ -204,7 +207,7 @@ absl::StatusOr<ShardIndex> LoadShardIndex(const std::string& shard_path) {
     if (std::optional<ShardIndex> index = Deserialize(*saved, info)) return *std::move(index);
   }
   ASSIGN_OR_RETURN(const std::unique_ptr<ReadableFile> file, fs.OpenReadable(shard_path));
-  ASSIGN_OR_RETURN(ShardIndex index, IndexBuilder(shard_path, *file).Build());
+  ASSIGN_OR_RETURN(ShardIndex index, BuildShardIndex(shard_path, *file));
   // A folder that can not be written to costs a second reading next time, nothing more.
   const absl::Status saved = WriteFileAtomically(fs, index_path, Serialize(index, info));
   if (!saved.ok()) VLOG(1) << saved.message();

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "core/file_system.h"
 
 namespace tessera::internal {
 
@@ -27,6 +28,9 @@ struct ShardIndex {
   std::vector<ShardEntry> entries;
   std::vector<std::string> folders;  // class folders; empty where labels are numbers
 };
+
+// Reads a shard; `path` is for messages.
+absl::StatusOr<ShardIndex> BuildShardIndex(const std::string& path, const ReadableFile& file);
 
 // Reads the index file, or the shard itself, and then saves the index if the folder is writable.
 absl::StatusOr<ShardIndex> LoadShardIndex(const std::string& shard_path);
