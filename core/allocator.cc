@@ -11,6 +11,13 @@
 
 #include "core/check.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, bytes)
+#define ASAN_UNPOISON_MEMORY_REGION(address, bytes)
+#endif
+
 namespace tessera {
 namespace {
 
@@ -47,6 +54,7 @@ void* SystemAllocate(int64_t bytes) {
 }
 
 void SystemFree(void* p, int64_t bytes) {
+  ASAN_UNPOISON_MEMORY_REGION(p, bytes);
   if (bytes < kHugePageBytes) {
     std::free(p);
   } else {
@@ -69,6 +77,7 @@ class CachingAllocator {
     void* p = free_[size.index];
     if (p != nullptr) {
       free_[size.index] = free_[size.index]->next;
+      ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
     } else {
       p = SystemAllocate(size.bytes);
       CHECK(p != nullptr) << "out of memory: " << bytes << " bytes wanted, " << stats_.bytes_in_use
@@ -77,15 +86,20 @@ class CachingAllocator {
       ++stats_.num_system_allocs;
     }
     if (poison_) std::memset(p, 0xFF, size.bytes);
+    // What was not asked for, and below what was given back, is out of bounds to AddressSanitizer.
+    ASAN_POISON_MEMORY_REGION(static_cast<char*>(p) + bytes, size.bytes - bytes);
     return p;
   }
 
   void Deallocate(void* p, int64_t bytes) {
     const SizeClass size = ClassOf(bytes);
     std::lock_guard lock(mutex_);
+    ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
     if (poison_) std::memset(p, 0xFF, size.bytes);
     stats_.bytes_in_use -= size.bytes;
     free_[size.index] = new (p) FreeBlock{free_[size.index]};
+    ASAN_POISON_MEMORY_REGION(static_cast<char*>(p) + sizeof(FreeBlock),
+                              size.bytes - sizeof(FreeBlock));
   }
 
   void Release() {

@@ -4,14 +4,12 @@
 
 #include <cstdint>
 
-#include "absl/strings/string_view.h"
-
 namespace tessera {
 
 enum class Device : uint8_t { kCpu, kCuda };
 inline constexpr int kNumDevices = 2;
 
-constexpr absl::string_view Name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
+constexpr const char* Name(Device device) { return device == Device::kCpu ? "cpu" : "cuda"; }
 
 }  // namespace tessera
 

@@ -8,8 +8,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "absl/strings/string_view.h"
-
 namespace tessera {
 
 enum class DType : uint8_t { kF32, kBF16, kF64, kI64, kI32, kU8 };
@@ -45,7 +43,7 @@ constexpr int64_t SizeOf(DType dtype) {
   return 0;
 }
 
-constexpr absl::string_view Name(DType dtype) {
+constexpr const char* Name(DType dtype) {
   switch (dtype) {
     case DType::kF32:
       return "f32";

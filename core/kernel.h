@@ -10,10 +10,9 @@
 #define TESSERA_CORE_KERNEL_H_
 
 #include <array>
+#include <utility>
 #include <vector>
 
-#include "absl/strings/string_view.h"
-#include "core/check.h"
 #include "core/device.h"
 #include "core/trace.h"
 

@@ -59,6 +59,13 @@ inline void ExpectClose(const Tensor& t, const std::vector<double>& expected, do
   }
 }
 
+}  // namespace tessera
+
+#ifdef TESSERA_EMULATOR
+#include "tests/emulator/op_testing-inl.h"
+#else
+namespace tessera {
+
 // The instruction sets that kernels are compiled for and this machine has.
 inline std::vector<int64_t> SimdTargets() {
   std::vector<int64_t> targets;
@@ -111,5 +118,6 @@ inline void ExpectSameBitsForAnyThreads(const std::function<std::vector<Tensor>(
 }
 
 }  // namespace tessera
+#endif
 
 #endif  // TESSERA_TESTS_OP_TESTING_H_

@@ -4,21 +4,10 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
-#include "core/kernel.h"
+#include "tensor/ops/cast/cast_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct CastArgs {
-  const void* x;  // [n]
-  void* y;        // [n]
-  int64_t n;
-  DType x_dtype;  // f32 or bf16
-  DType y_dtype;  // f32 or bf16
-};
-extern KernelSlot<void(const CastArgs&)> cast;
-
 namespace ops {
 
 // x converted to `dtype`, rounded to nearest even; both f32 or bf16. A tensor that has the dtype

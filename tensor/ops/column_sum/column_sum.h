@@ -4,24 +4,10 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
-#include "core/kernel.h"
+#include "tensor/ops/column_sum/column_sum_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct ColumnSumArgs {
-  const void* x;    // [rows, columns]
-  float* sum;       // [columns]
-  float* partials;  // [NumChunks(rows, kColumnSumGrain), columns] of workspace
-  int64_t rows;
-  int64_t columns;
-  bool accumulate;  // add to sum instead of overwriting it
-  DType dtype;      // of x: f32 or bf16
-};
-inline constexpr int64_t kColumnSumGrain = 512;  // rows whose partial sum is formed in order
-extern KernelSlot<void(const ColumnSumArgs&)> column_sum;
-
 namespace ops {
 
 // sum[c] = sum over rows of x[r, c], written to (or added to) sum: x [..., C] f32 or bf16, sum f32

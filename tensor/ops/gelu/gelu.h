@@ -5,33 +5,10 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
-#include "core/kernel.h"
+#include "tensor/ops/gelu/gelu_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct GeluArgs {
-  const void* x;  // [n]
-  void* y;        // [n]; may be x
-  int64_t n;
-  DType dtype;  // f32 or bf16
-};
-extern KernelSlot<void(const GeluArgs&)> gelu;
-
-struct GeluBackwardArgs {
-  const void* dy;  // [rows, columns]
-  const void* x;   // [rows, columns]
-  void* dx;        // [rows, columns]; may be dy
-  float* dbias;    // [columns]: sum of dx over rows; or null
-  int64_t rows;
-  int64_t columns;
-  bool accumulate_dx;
-  bool accumulate_dbias;
-  DType dtype;  // of dy, x and dx: f32 or bf16
-};
-extern KernelSlot<void(const GeluBackwardArgs&)> gelu_backward;
-
 namespace ops {
 
 // x Phi(x), of x's shape and dtype (f32 or bf16). Absolute error under 4e-7 before rounding to

@@ -5,33 +5,10 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
-#include "core/kernel.h"
+#include "tensor/ops/residual/residual_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct AddResidualArgs {
-  const float* x;      // [batch, n]
-  const void* r;       // [batch, n]
-  const float* scale;  // [batch], or null for 1
-  float* y;            // [batch, n]; may be x or r
-  int64_t batch;
-  int64_t n;      // elements per sample
-  DType r_dtype;  // f32 or bf16
-};
-extern KernelSlot<void(const AddResidualArgs&)> add_residual;
-
-struct ScaleSamplesArgs {
-  const float* x;      // [batch, n]
-  const float* scale;  // [batch]
-  void* y;             // [batch, n]; may be x
-  int64_t batch;
-  int64_t n;
-  DType y_dtype;  // f32 or bf16
-};
-extern KernelSlot<void(const ScaleSamplesArgs&)> scale_samples;
-
 namespace ops {
 
 // y[b] = x[b] + scale[b] * r[b]: x and y f32 [B, ...], r f32 or bf16 of as many elements, scale f32

@@ -5,21 +5,10 @@
 #include <cstdint>
 
 #include "absl/types/span.h"
-#include "core/kernel.h"
+#include "tensor/ops/softmax_cross_entropy/softmax_cross_entropy_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct SoftmaxCrossEntropyArgs {
-  const float* logits;   // [B, K]
-  const float* targets;  // [B, K]
-  float* losses;         // [B]: -sum_k targets log softmax(logits)
-  float* dlogits;        // [B, K]: gradient of the mean of the losses, or null
-  int64_t batch;
-  int64_t classes;
-};
-extern KernelSlot<void(const SoftmaxCrossEntropyArgs&)> softmax_cross_entropy;
-
 namespace ops {
 
 struct SoftmaxCrossEntropyResult {

@@ -4,18 +4,10 @@
 
 #include <cstdint>
 
-#include "core/kernel.h"
+#include "tensor/ops/squared_norm/squared_norm_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct SquaredNormArgs {
-  const float* x;  // [n]
-  int64_t n;
-  double* result;  // one number, in memory of the host
-};
-extern KernelSlot<void(const SquaredNormArgs&)> squared_norm;
-
 namespace ops {
 
 // Sum of the squares of an f32 tensor's elements, in double: the same bits for any number of
