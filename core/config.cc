@@ -12,6 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "core/edit_distance.h"
 
 namespace tessera {
@@ -233,25 +234,40 @@ ConfigNode NodeFromValue(const T& value) {
   return node;
 }
 
-absl::string_view ColumnType(const ConfigField::Target& target) {
+absl::string_view ShortType(const ConfigField::Target& target) {
   static constexpr absl::string_view kNames[std::variant_size_v<ConfigField::Target>] = {
       "", "bool", "int", "float", "string", "[int]", "[float]", "[string]", "section"};
   return kNames[target.index()];
 }
 
-void CollectRows(const std::vector<ConfigField>& fields, const std::string& path,
-                 std::vector<std::vector<std::string>>* rows) {
+// `text` in lines of at most 80 columns, indented.
+void AppendWrapped(absl::string_view text, std::string* out) {
+  constexpr size_t kColumns = 80;
+  size_t column = kColumns;
+  for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+    const bool starts_line = column + 1 + word.size() > kColumns;
+    if (starts_line && column < kColumns) *out += "\n";
+    absl::StrAppend(out, starts_line ? "    " : " ", word);
+    column = (starts_line ? 4 : column + 1) + word.size();
+  }
+  if (!text.empty()) *out += "\n";
+}
+
+void AppendDescriptions(const std::vector<ConfigField>& fields, const std::string& path,
+                        std::string* out) {
   for (const ConfigField& field : fields) {
     const std::string name = ChildPath(path, field.name);
     if (std::holds_alternative<std::monostate>(field.target)) {
-      CollectRows(field.children, name, rows);
+      AppendDescriptions(field.children, name, out);
       continue;
     }
     std::string value = DumpYaml(internal::NodeFromFields({field}));
     value.erase(0, std::min(value.size(), field.name.size() + 2));
     if (!value.empty()) value.pop_back();
-    rows->push_back({name, std::string(ColumnType(field.target)), value,
-                     DescribeLimits(field.limits), std::string(field.help)});
+    const std::string limits = DescribeLimits(field.limits);
+    absl::StrAppend(out, name, "  ", ShortType(field.target), value.empty() ? "" : " = ", value,
+                    limits.empty() ? "" : ", ", limits, "\n");
+    AppendWrapped(field.help, out);
   }
 }
 
@@ -281,20 +297,8 @@ ConfigNode NodeFromFields(const std::vector<ConfigField>& fields) {
 }
 
 std::string DescribeFields(const std::vector<ConfigField>& fields, absl::string_view prefix) {
-  constexpr size_t kColumns = 5;
-  std::vector<std::vector<std::string>> rows = {{"name", "type", "default", "allowed", "meaning"}};
-  CollectRows(fields, std::string(prefix), &rows);
-  size_t width[kColumns] = {};
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < kColumns; ++i) width[i] = std::max(width[i], row[i].size());
-  }
   std::string out;
-  for (const auto& row : rows) {
-    for (size_t i = 0; i + 1 < kColumns; ++i) {
-      out += row[i] + std::string(width[i] + 2 - row[i].size(), ' ');
-    }
-    out += row.back() + "\n";
-  }
+  AppendDescriptions(fields, std::string(prefix), &out);
   return out;
 }
 

@@ -130,7 +130,7 @@ std::string DumpConfig(const T& config) {
   return DumpYaml(ConfigToNode(config));
 }
 
-// A table of all fields for --help: dotted name, type, default, allowed values, meaning.
+// All fields for --help: dotted name, type, default, allowed values; below it the meaning.
 template <typename T>
 std::string DescribeConfig(absl::string_view prefix = "") {
   T defaults;

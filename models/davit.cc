@@ -283,9 +283,9 @@ std::vector<StageCost> DaVit::Costs(int64_t height, int64_t width) const {
     costs.push_back(std::move(cost));
   }
   const int64_t dim = c.embed_dims.back();
+  if (c.head_norm_first) costs.push_back({"norm_pre", {h, w, dim}, 0, h * w * dim, 0});
   costs.push_back(
       {"head", {c.num_classes > 0 ? c.num_classes : dim}, dim * c.num_classes, 2 * dim, 0});
-  if (c.head_norm_first) costs.back().saved_f32 += h * w * dim;
   return costs;
 }
 

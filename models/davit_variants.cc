@@ -76,13 +76,13 @@ absl::StatusOr<std::unique_ptr<ImageModel>> DaVit::Create(const DaVitConfig& bas
                    absl::StrCat(config.embed_dims[s], " channels of stage ", s,
                                 " do not divide into ", config.num_heads[s], " heads"));
     }
+    if (config.ffn && static_cast<double>(config.embed_dims[s]) * config.mlp_ratio < 1) {
+      return error("mlp_ratio", absl::StrCat("leaves no hidden channel in stage ", s));
+    }
   }
   const std::set<std::string> types(config.attn_types.begin(), config.attn_types.end());
   if (config.named_blocks && types.size() < config.attn_types.size()) {
     return error("named_blocks", "needs attn_types without repeats: names are made of the types");
-  }
-  if (config.embed_dims.front() * config.mlp_ratio < 1) {
-    return error("mlp_ratio", "leaves no hidden channel in the first stage");
   }
   return std::make_unique<DaVit>(config);
 }

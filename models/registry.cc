@@ -36,8 +36,9 @@ absl::StatusOr<const ModelVariant*> FindModel(absl::string_view name) {
     if (variant.name == name) return &variant;
     names.push_back(variant.name);
   }
-  return absl::NotFoundError(absl::StrCat("there is no model '", name, "'", DidYouMean(name, names),
-                                          "; `tessera models` lists them all"));
+  const std::string suggestion = DidYouMean(name, names);
+  return ConfigError(absl::StrCat("there is no model '", name, "'", suggestion,
+                                  suggestion.empty() ? "; " : " ", "`tessera models` lists all"));
 }
 
 }  // namespace tessera

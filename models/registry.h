@@ -29,7 +29,7 @@ bool RegisterModels(std::vector<ModelVariant> variants);
 
 // In the order of registration within a family, families by name.
 std::vector<const ModelVariant*> AllModels();
-// NotFound with the nearest name.
+// ConfigError with the nearest name.
 absl::StatusOr<const ModelVariant*> FindModel(absl::string_view name);
 
 }  // namespace tessera

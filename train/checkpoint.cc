@@ -346,7 +346,8 @@ absl::StatusOr<std::vector<int64_t>> ListCheckpoints(FileSystem& fs, const std::
 absl::StatusOr<Checkpoint> OpenLatestCheckpoint(FileSystem& fs, const std::string& run_dir) {
   ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(fs, run_dir));
   absl::Status newest_error = absl::NotFoundError(
-      absl::StrFormat("%s: no checkpoint to resume from", CheckpointsDir(run_dir)));
+      absl::StrFormat("%s: no checkpoint to resume from; without --resume a new run starts",
+                      CheckpointsDir(run_dir)));
   for (const int64_t step : steps) {
     absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(fs, CheckpointPath(run_dir, step));
     if (checkpoint.ok()) return checkpoint;

@@ -28,14 +28,15 @@ struct OptimConfig {
   template <class V>
   void VisitFields(V& v) {
     v("name", name, "update rule", OneOf({"adamw", "sgd"}));
-    v("lr", lr, "peak learning rate, for this run's batch size", AtLeast(0));
-    v("min_lr", min_lr, "learning rate at the end of the cosine", AtLeast(0));
-    v("warmup_lr", warmup_lr, "learning rate before the first step", AtLeast(0));
-    v("warmup_epochs", warmup_epochs, "epochs of linear warm-up", AtLeast(0));
-    v("cooldown_epochs", cooldown_epochs, "last epochs, at min_lr", AtLeast(0));
-    v("weight_decay", weight_decay, "of matrices and kernels, not of biases and norms", AtLeast(0));
+    v("lr", lr, "peak learning rate, for this run's batch size", Between(0, 1e6));
+    v("min_lr", min_lr, "learning rate at the end of the cosine", Between(0, 1e6));
+    v("warmup_lr", warmup_lr, "learning rate before the first step", Between(0, 1e6));
+    v("warmup_epochs", warmup_epochs, "epochs of linear warm-up", Between(0, 1e6));
+    v("cooldown_epochs", cooldown_epochs, "last epochs, at min_lr", Between(0, 1e6));
+    v("weight_decay", weight_decay, "of matrices and kernels, not of biases and norms",
+      Between(0, 1e6));
     v("betas", betas, "decay of AdamW's two moments", HalfOpen(0, 1));
-    v("eps", eps, "added to the root of AdamW's second moment", AtLeast(0));
+    v("eps", eps, "added to the root of AdamW's second moment", Between(0, 1e6));
     v("momentum", momentum, "of SGD", HalfOpen(0, 1));
     v("nesterov", nesterov, "Nesterov's form of SGD's momentum");
     v("clip_grad", clip_grad, "largest global L2 norm of the gradient; 0: no limit", AtLeast(0));
@@ -69,7 +70,8 @@ struct TrainConfig {
     v("init_weights", init_weights, "checkpoint or safetensors file to start from");
     v("finetune", finetune, "init_weights may have another classifier");
     v("seed", seed, "of every random draw", AtLeast(0));
-    v("eval_every_epochs", eval_every_epochs, "between evaluations", MoreThan(0));
+    v("eval_every_epochs", eval_every_epochs, "between evaluations",
+      {.min = 0, .max = 1e6, .excludes_min = true});
     v("save_every_minutes", save_every_minutes, "between checkpoints", MoreThan(0));
     v("keep_checkpoints", keep_checkpoints, "latest checkpoints to keep, beside the best",
       Between(1, 1000));
@@ -94,6 +96,9 @@ struct RunConfig {
     v("train", train, "");
   }
 };
+
+// ConfigError for settings that are each in range but do not go together.
+absl::Status CheckConfig(const RunConfig& config);
 
 }  // namespace tessera::train
 

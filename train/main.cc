@@ -1,13 +1,40 @@
 // tessera: trains, evaluates and exports models. Exit codes: see core/status.h.
 #include <cstdio>
 #include <string>
+#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
 #include "core/check.h"
+#include "core/edit_distance.h"
 #include "core/status.h"
 #include "train/commands/commands.h"
 
 namespace tessera::train {
 namespace {
+
+// "tessera: train: config is required; `tessera train --help` describes ...", in one line.
+std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
+  std::string command = "tessera", where = "tessera: ";
+  while (!app->get_subcommands().empty()) {
+    app = app->get_subcommands().front();
+    absl::StrAppend(&command, " ", app->get_name());
+    absl::StrAppend(&where, app->get_name(), ": ");
+  }
+  std::string found(absl::StripAsciiWhitespace(error.what()));
+  const std::vector<std::string> unknown = app->remaining();
+  // A missing subcommand or argument is often an unknown one.
+  if (!unknown.empty()) {
+    std::vector<std::string> names;
+    for (const CLI::App* other : app->get_subcommands({})) names.push_back(other->get_name());
+    for (const CLI::Option* option : app->get_options()) {
+      for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    }
+    found = absl::StrCat("unknown ", unknown.front()[0] == '-' ? "flag" : "command", " '",
+                         unknown.front(), "'", DidYouMean(unknown.front(), names));
+  }
+  return absl::StrCat(where, found, "; see `", command, " --help`\n");
+}
 
 int Main(int argc, char** argv) {
   FLAGS_logtostderr = true;
@@ -16,6 +43,7 @@ int Main(int argc, char** argv) {
   CLI::App app("Trains vision transformers from YAML files, evaluates and exports them.",
                "tessera");
   app.require_subcommand(1);
+  app.failure_message(FailureMessage);
   app.set_version_flag("--version", TESSERA_VERSION);
   absl::Status result;
   AddTrainCommand(app, &result);
@@ -26,6 +54,10 @@ int Main(int argc, char** argv) {
   AddSummaryCommand(app, &result);
   AddBenchCommand(app, &result);
   AddDataCommand(app, &result);
+  if (argc == 1) {
+    std::fputs(app.help().c_str(), stderr);
+    return ExitCode(ConfigError(""));
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -17,8 +17,7 @@ absl::StatusOr<std::unique_ptr<ImageModel>> BuildModel(const ConfigNode& model,
   ASSIGN_OR_RETURN(const std::string name, options.TakeString("name"));
   absl::StatusOr<const ModelVariant*> variant = FindModel(name);
   if (!variant.ok()) {
-    return ConfigError(
-        absl::StrCat(model.Find("name")->place, ": model.name: ", variant.status().message()));
+    return Annotate(variant.status(), absl::StrCat(model.Find("name")->place, ": model.name"));
   }
   if (default_classes > 0 && options.Find("num_classes") == nullptr) {
     ASSIGN_OR_RETURN(ConfigNode classes,
@@ -47,6 +46,11 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::str
                                     ": a safetensors file does not say which model it is "
                                     "for; name a configuration with --config"));
   } else {
+    const std::string best = BestPath(weights);
+    if (!fs.Exists(JoinPath(weights, "checksums")) && fs.Exists(best)) {
+      return ConfigError(absl::StrCat(
+          weights, ": found a run, expected one of its checkpoints: ", best, " is its best"));
+    }
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(fs, weights));
     ASSIGN_OR_RETURN(node, ParseYaml(checkpoint.config(), weights + "/config.yaml"));
     for (const std::string& text : overrides) RETURN_IF_ERROR(ApplyOverride(text, &node));

@@ -2,6 +2,7 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/machine_rates.h"
+#include "train/memory.h"
 #include "train/model_setup.h"
 #include "train/progress.h"
 #include "train/resume_check.h"
@@ -26,7 +28,7 @@
 namespace tessera::train {
 namespace {
 
-constexpr int64_t kEvalBatch = 64;
+constexpr int64_t kMaxEvalBatch = 64;
 
 double Seconds(absl::Time since) { return absl::ToDoubleSeconds(absl::Now() - since); }
 
@@ -45,7 +47,7 @@ class Run {
 
  private:
   absl::Status OpenData();
-  absl::Status OpenModel();
+  absl::Status OpenModel(bool resume);
   absl::Status OpenFolder(bool resume);
   absl::Status Resume();
   absl::StatusOr<std::unique_ptr<Loader>> OpenLoader() const;
@@ -59,7 +61,7 @@ class Run {
 
   FileSystem& fs_ = PosixFileSystem();
   RunConfig config_;
-  StopSignals signals_;
+  std::optional<StopSignals> signals_;  // while there is something to save
   std::unique_ptr<DirectoryLock> lock_;
   std::unique_ptr<ImageSource> train_source_, val_source_;
   std::unique_ptr<Loader> loader_;
@@ -82,26 +84,27 @@ absl::Status Run::OpenData() {
   return absl::OkStatus();
 }
 
-absl::Status Run::OpenModel() {
+absl::Status Run::OpenModel(bool resume) {
   const TrainConfig& train = config_.train;
-  if (train.batch_size % train.accumulate != 0) {
-    return ConfigError(absl::StrFormat("train.accumulate: %d does not divide train.batch_size %d",
-                                       train.accumulate, train.batch_size));
-  }
   const int64_t classes = train_source_->num_classes();
   ASSIGN_OR_RETURN(model_, BuildModel(config_.model, classes));
-  if (model_->num_classes() < classes || model_->in_chans() != 3) {
+  if (model_->num_classes() < classes) {
     return ConfigError(absl::StrFormat(
-        "model: %d classes of %d channels; the data set has %d classes of 3 channels. Leave out "
-        "model.num_classes to get the data set's",
-        model_->num_classes(), model_->in_chans(), classes));
+        "model.num_classes: found %d, expected the %d of the data set or more; without the option "
+        "the model gets the data set's",
+        model_->num_classes(), classes));
   }
+  if (model_->in_chans() != 3) {
+    return ConfigError(absl::StrFormat(
+        "model.in_chans: found %d, expected 3: pictures are loaded in colour", model_->in_chans()));
+  }
+  RETURN_IF_ERROR(CheckMemory(*model_, config_));
   config_.model = ResolvedModel(config_.model, *model_);
   state_.model = config_.model.Find("name")->scalar;
   state_.seed = static_cast<uint64_t>(train.seed);
   store_ =
       std::make_unique<ParameterStore>(*model_, state_.seed, ComputeDType(train) == DType::kBF16);
-  if (!train.init_weights.empty()) {
+  if (!train.init_weights.empty() && !resume) {
     ASSIGN_OR_RETURN(const LoadReport report,
                      LoadWeights(fs_, train.init_weights, *store_, {.finetune = train.finetune}));
     LOG(INFO) << train.init_weights << ": " << report.ToString();
@@ -120,6 +123,10 @@ absl::Status Run::OpenModel() {
 }
 
 absl::Status Run::OpenFolder(bool resume) {
+  if (resume && !fs_.Exists(config_.output)) {
+    return absl::NotFoundError(
+        absl::StrCat(config_.output, ": no run to resume; without --resume a new one starts"));
+  }
   RETURN_IF_ERROR(fs_.CreateDirectories(config_.output));
   ASSIGN_OR_RETURN(lock_, fs_.LockDirectory(config_.output));
   ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(fs_, config_.output));
@@ -183,10 +190,18 @@ absl::StatusOr<std::unique_ptr<Loader>> Run::OpenLoader() const {
 }
 
 absl::Status Run::Prepare(const TrainFlags& flags) {
+  RETURN_IF_ERROR(CheckConfig(config_));
   RETURN_IF_ERROR(OpenData());
-  RETURN_IF_ERROR(OpenModel());
+  RETURN_IF_ERROR(OpenModel(flags.resume));
+  // A new run makes its folder when nothing is left to find fault with; one that is resumed finds
+  // there where its data goes on.
+  if (!flags.resume) {
+    ASSIGN_OR_RETURN(loader_, OpenLoader());
+  }
   if (!flags.dry_run) RETURN_IF_ERROR(OpenFolder(flags.resume));
-  ASSIGN_OR_RETURN(loader_, OpenLoader());
+  if (flags.resume) {
+    ASSIGN_OR_RETURN(loader_, OpenLoader());
+  }
   steps_per_epoch_ = loader_->batches_per_epoch();
   const auto steps = [&](double epochs) {
     return std::llround(epochs * static_cast<double>(steps_per_epoch_));
@@ -250,15 +265,18 @@ void Run::SwapInAverages() {
 }
 
 absl::Status Run::EvaluateAndSave(Progress& progress) {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader,
-                   Loader::Create(config_.data, *val_source_, {.batch_size = kEvalBatch}));
+  // Evaluation takes no more memory than training.
+  const int64_t batch = config_.train.batch_size / config_.train.accumulate;
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<Loader> loader,
+      Loader::Create(config_.data, *val_source_, {.batch_size = std::min(kMaxEvalBatch, batch)}));
   const absl::Time start = absl::Now();
   SwapInAverages();
   absl::StatusOr<Evaluation> evaluation = Evaluate(
-      *model_, step_options_.compute_dtype, *loader, [this] { return signals_.requested(); },
+      *model_, step_options_.compute_dtype, *loader, [this] { return signals_->requested(); },
       nullptr);
   SwapInAverages();
-  if (!evaluation.ok() || signals_.requested()) return evaluation.status();
+  if (!evaluation.ok() || signals_->requested()) return evaluation.status();
   const double top1 = evaluation->top1();
   progress.Print(absl::StrFormat(
       "epoch %.3g: top-1 %.2f %%, top-5 %.2f %%, loss %.4f on %d images in %.1f s%s",
@@ -288,6 +306,7 @@ bool Run::EvaluationDue() const {
 }
 
 absl::Status Run::TrainToTheEnd() {
+  signals_.emplace();
   ASSIGN_OR_RETURN(log_, RunLog::Open(fs_, config_.output, state_.step));
   Progress progress(
       {.total_steps = total_steps(), .peak_flops = MeasurePeakFlops(step_options_.compute_dtype)});
@@ -299,7 +318,7 @@ absl::Status Run::TrainToTheEnd() {
       RETURN_IF_ERROR(EvaluateAndSave(progress));
       last_step = absl::Now();
     }
-    if (state_.step == total_steps() || signals_.requested()) break;
+    if (state_.step == total_steps() || signals_->requested()) break;
     ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader_->Next());
     CHECK(batch.has_value()) << "the loader ended at step " << state_.step;
     const double lr = schedule_.LearningRate(state_.step);
@@ -327,7 +346,7 @@ absl::Status Run::TrainToTheEnd() {
   }
   progress.Finish();
   RETURN_IF_ERROR(Save(CheckpointPath(config_.output, state_.step)));
-  if (state_.step < total_steps()) {
+  if (state_.step < total_steps() || EvaluationDue()) {
     return absl::CancelledError(absl::StrFormat(
         "stopped and saved at step %d of %d in %s; the same command with --resume continues",
         state_.step, total_steps(), config_.output));

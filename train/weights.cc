@@ -75,6 +75,10 @@ absl::Status CheckFit(const std::string& path, const LoadReport& report, int64_t
   ListNames("shape", report.mismatched, {}, &text);
   ListNames("not in the file", report.missing, report.unexpected, &text);
   ListNames("not in the model", report.unexpected, report.missing, &text);
+  if (!options.finetune && names_fit && report.num_loaded > 0 &&
+      std::all_of(report.mismatched.begin(), report.mismatched.end(), IsClassifier)) {
+    absl::StrAppend(&text, "\n  train.finetune=true leaves the classifier as it starts");
+  }
   return DataError(text);
 }
 

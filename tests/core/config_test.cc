@@ -232,9 +232,10 @@ TEST(Config, HelpListsEveryFieldWithItsLimits) {
   EXPECT_THAT(help, HasSubstr("one of adamw, sgd"));
   EXPECT_THAT(help, HasSubstr("applied to matrices only"));
   EXPECT_EQ(DescribeConfig<ModelConfig>("model"),
-            "name               type   default       allowed  meaning\n"
-            "model.depths       [int]  [1, 1, 3, 1]  >= 1     blocks of each stage\n"
-            "model.num_classes  int    1000          >= 1     classes\n");
+            "model.depths  [int] = [1, 1, 3, 1], >= 1\n"
+            "    blocks of each stage\n"
+            "model.num_classes  int = 1000, >= 1\n"
+            "    classes\n");
 }
 
 TEST(ConfigNode, IsReadLaterWithTheSameErrors) {

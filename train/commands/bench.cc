@@ -10,6 +10,7 @@
 #include "train/commands/commands.h"
 #include "train/commands/model_argument.h"
 #include "train/machine_rates.h"
+#include "train/memory.h"
 #include "train/model_setup.h"
 #include "train/progress.h"
 #include "train/step.h"
@@ -31,8 +32,12 @@ class Bench {
  public:
   explicit Bench(const RunConfig& config) : config_(config) {}
 
-  absl::Status Prepare() {
+  absl::Status Prepare(bool forward) {
     ASSIGN_OR_RETURN(model_, BuildModel(config_.model, 0));
+    if (model_->num_classes() == 0) {
+      return ConfigError("model.num_classes: found 0, expected classes to train for");
+    }
+    if (!forward) RETURN_IF_ERROR(CheckMemory(*model_, config_));
     const TrainConfig& train = config_.train;
     store_ =
         std::make_unique<ParameterStore>(*model_, /*seed=*/0, ComputeDType(train) == DType::kBF16);
@@ -110,11 +115,9 @@ void PrintOps(int64_t steps, DType compute_dtype) {
 absl::Status RunBench(const Options& options) {
   const absl::Time begin = absl::Now();
   ASSIGN_OR_RETURN(const RunConfig config, ConfigOfModelArgument(options.model, options.overrides));
-  if (config.train.batch_size % config.train.accumulate != 0) {
-    return ConfigError("train.accumulate does not divide train.batch_size");
-  }
+  RETURN_IF_ERROR(CheckConfig(config));
   Bench bench(config);
-  RETURN_IF_ERROR(bench.Prepare());
+  RETURN_IF_ERROR(bench.Prepare(options.forward));
   RETURN_IF_ERROR(bench.Step(options.forward));
   const double first = absl::ToDoubleSeconds(absl::Now() - begin);
   for (int i = 0; i < 2; ++i) RETURN_IF_ERROR(bench.Step(options.forward));

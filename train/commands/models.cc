@@ -34,11 +34,22 @@ absl::Status PrintModels() {
   return absl::OkStatus();
 }
 
+absl::Status PrintOptions(const std::string& name) {
+  ASSIGN_OR_RETURN(const ModelVariant* variant, FindModel(name));
+  std::printf("Options of %s under `model:`, with the defaults of the family %s:\n\n%s",
+              name.c_str(), variant->family.c_str(), variant->describe().c_str());
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 void AddModelsCommand(CLI::App& app, absl::Status* result) {
-  app.add_subcommand("models", "Lists every model: parameters, multiply-adds, published accuracy")
-      ->callback([result] { *result = PrintModels(); });
+  CLI::App* command = app.add_subcommand(
+      "models", "Lists every model: parameters, multiply-adds, published accuracy");
+  auto name = std::make_shared<std::string>();
+  command->add_option("name", *name, "show the options of this one instead");
+  command->callback(
+      [name, result] { *result = name->empty() ? PrintModels() : PrintOptions(*name); });
 }
 
 }  // namespace tessera::train

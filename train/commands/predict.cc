@@ -41,12 +41,12 @@ absl::Status RunPredict(const Options& options) {
                    SampleTransform::Create(loaded.config.data, /*training=*/false));
   ForwardContext context;
   context.compute_dtype = loaded.compute_dtype;
-  absl::Status first_error;
+  int64_t bad = 0;
   for (const std::string& path : options.images) {
     absl::StatusOr<Tensor> input = ReadInput(path, loaded.config.data, transform);
     if (!input.ok()) {
       absl::FPrintF(stderr, "tessera: %s\n", input.status().message());
-      first_error.Update(input.status());
+      ++bad;
       continue;
     }
     const Tensor probabilities = ops::Softmax(loaded.model->Forward(*input, context));
@@ -60,7 +60,9 @@ absl::Status RunPredict(const Options& options) {
                    named ? loaded.class_names[c] : absl::StrCat("class ", c));
     }
   }
-  return first_error;
+  if (bad == 0) return absl::OkStatus();
+  return DataError(absl::StrFormat("%d of %d pictures could not be read", bad,
+                                   static_cast<int64_t>(options.images.size())));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "train/commands/commands.h"
 #include "train/commands/model_argument.h"
+#include "train/memory.h"
 #include "train/model_setup.h"
 
 namespace tessera::train {
@@ -18,9 +19,9 @@ std::string MiB(double bytes) { return absl::StrFormat("%.1f", bytes / (1 << 20)
 
 absl::Status PrintSummary(const Options& options) {
   ASSIGN_OR_RETURN(const RunConfig config, ConfigOfModelArgument(options.model, options.overrides));
+  RETURN_IF_ERROR(CheckConfig(config));
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageModel> model, BuildModel(config.model, 0));
   const int64_t size = config.data.image_size, batch = config.train.batch_size;
-  const int64_t part = batch / config.train.accumulate;
   const bool bf16 = config.train.precision == "bf16";
   const double compute_bytes = bf16 ? 2 : 4;
 
@@ -44,19 +45,16 @@ absl::Status PrintSummary(const Options& options) {
   }
   std::printf("%-12s %-18s %14lld %10.3f %14s\n\n", "total", "", static_cast<long long>(parameters),
               macs * 1e-9, MiB(saved).c_str());
-  // Values, gradients and two moments; the copy for products; the averages.
-  const double per_parameter = 16 + (bf16 ? 2 : 0) + (config.train.ema_decay > 0 ? 4 : 0);
+  const StepMemory memory = EstimateStepMemory(*model, config);
   std::printf("one training step at batch %lld in %lld part(s), %s, %lldx%lld:\n",
               static_cast<long long>(batch), static_cast<long long>(config.train.accumulate),
               config.train.precision.c_str(), static_cast<long long>(size),
               static_cast<long long>(size));
   std::printf(
-      "  %.1f GFLOP, about %s MiB: %s for parameters and optimizer, %s for activations\n",
-      6 * macs * static_cast<double>(batch) * 1e-9,
-      MiB(per_parameter * static_cast<double>(parameters) + saved * static_cast<double>(part))
-          .c_str(),
-      MiB(per_parameter * static_cast<double>(parameters)).c_str(),
-      MiB(saved * static_cast<double>(part)).c_str());
+      "  %.1f GFLOP, about %s MiB: %s for parameters and optimizer, %s for activations, %s for "
+      "images\n",
+      6 * macs * static_cast<double>(batch) * 1e-9, MiB(memory.total()).c_str(),
+      MiB(memory.parameters).c_str(), MiB(memory.activations).c_str(), MiB(memory.images).c_str());
   return absl::OkStatus();
 }
 

@@ -31,7 +31,10 @@ void AddTrainCommand(CLI::App& app, absl::Status* result) {
       ->add_flag("--dry-run", options->flags.dry_run,
                  "check configuration and data, take one step, write nothing")
       ->excludes(resume);
-  command->footer([] { return "\nConfiguration:\n" + DescribeConfig<RunConfig>(); });
+  command->footer([] {
+    return "\nConfiguration (`tessera models NAME` shows what stands under model):\n\n" +
+           DescribeConfig<RunConfig>();
+  });
   command->callback([options, result] { *result = RunTrain(*options); });
 }
 

@@ -1,0 +1,147 @@
+#include "train/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "models/registry.h"
+#include "tests/data/data_testing.h"
+#include "train/memory.h"
+#include "train/model_setup.h"
+#include "train/resume_check.h"
+
+namespace tessera::train {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(CheckConfig, AcceptsTheDefaults) { EXPECT_TRUE(CheckConfig(RunConfig()).ok()); }
+
+TEST(CheckConfig, NamesTheKeyThatDoesNotGoWithTheOthers) {
+  const auto error = [](const std::function<void(RunConfig&)>& change) {
+    RunConfig config;
+    change(config);
+    const absl::Status status = CheckConfig(config);
+    EXPECT_EQ(ExitCode(status), 2);
+    return std::string(status.message());
+  };
+  EXPECT_THAT(error([](RunConfig& c) { c.output = ""; }), HasSubstr("output: "));
+  EXPECT_THAT(error([](RunConfig& c) { c.optim.betas = {}; }), HasSubstr("optim.betas: found 0"));
+  EXPECT_THAT(error([](RunConfig& c) { c.optim.betas = {0.9, 0.9, 0.9}; }), HasSubstr("found 3"));
+  EXPECT_THAT(error([](RunConfig& c) { c.train.accumulate = 3; }),
+              AllOf(HasSubstr("train.accumulate: 3"), HasSubstr("128")));
+  EXPECT_THAT(error([](RunConfig& c) { c.train.finetune = true; }),
+              HasSubstr("train.init_weights"));
+  EXPECT_THAT(error([](RunConfig& c) {
+                c.optim.name = "sgd";
+                c.optim.momentum = 0;
+              }),
+              HasSubstr("optim.nesterov"));
+}
+
+TEST(BuildModel, GivesTheDefaultClassesUnlessThereIsAnOption) {
+  const auto classes = [](const char* yaml, int64_t default_classes) {
+    return Unwrap(BuildModel(Unwrap(ParseYaml(yaml, "test")), default_classes))->num_classes();
+  };
+  EXPECT_EQ(classes("name: davit", 0), 1000);
+  EXPECT_EQ(classes("name: davit", 7), 7);
+  EXPECT_EQ(classes("{name: davit, num_classes: 9}", 7), 9);
+}
+
+TEST(BuildModel, SaysWhichNamesThereAre) {
+  const auto message = [](const char* yaml) {
+    const auto model = BuildModel(Unwrap(ParseYaml(yaml, "a.yaml")), 0);
+    EXPECT_EQ(ExitCode(model.status()), 2);
+    return std::string(model.status().message());
+  };
+  EXPECT_THAT(message("name: davit_tinny"),
+              AllOf(HasSubstr("a.yaml:1:7: model.name"), HasSubstr("did you mean 'davit_tiny'?")));
+  EXPECT_THAT(message("name: resnet50"), HasSubstr("`tessera models`"));
+  EXPECT_THAT(message("depths: [1]"), HasSubstr("name"));
+  EXPECT_THAT(message("{name: davit, depth: [1]}"), HasSubstr("did you mean 'depths'?"));
+}
+
+TEST(ResolvedModel, BuildsTheSameModelAgain) {
+  const ConfigNode node = Unwrap(ParseYaml("{name: davit_small, num_classes: 3}", "test"));
+  const auto model = Unwrap(BuildModel(node, 0));
+  const ConfigNode resolved = ResolvedModel(node, *model);
+  const auto again = Unwrap(BuildModel(resolved, 0));
+  EXPECT_EQ(DumpYaml(ResolvedModel(resolved, *again)), DumpYaml(resolved));
+  EXPECT_EQ(ParameterStore(*again, 1, false).num_parameters(),
+            ParameterStore(*model, 1, false).num_parameters());
+}
+
+TEST(CheckResumable, NamesEveryKeyThatChangesTheSteps) {
+  RunConfig saved;
+  saved.model = Unwrap(ParseYaml("{name: davit, depths: [1, 1]}", "test"));
+  RunConfig now = saved;
+  now.output = "elsewhere";
+  now.data.root = "/other/disk";
+  now.data.workers = 9;
+  now.train.keep_checkpoints = 7;
+  EXPECT_TRUE(CheckResumable(DumpConfig(saved), DumpConfig(now)).ok());
+  now.model = Unwrap(ParseYaml("{name: davit, depths: [1, 2], ffn: false}", "test"));
+  now.train.seed = 43;
+  const absl::Status status = CheckResumable(DumpConfig(saved), DumpConfig(now));
+  EXPECT_EQ(ExitCode(status), 2);
+  EXPECT_THAT(
+      std::string(status.message()),
+      AllOf(HasSubstr("model.depths was [1, 1], is [1, 2]"),
+            HasSubstr("model.ffn was absent, is false"), HasSubstr("train.seed was 42, is 43"),
+            Not(HasSubstr("data.root")), Not(HasSubstr("workers"))));
+}
+
+class Memory : public ::testing::Test {
+ protected:
+  Memory() : model_(Unwrap(Unwrap(FindModel("davit_tiny"))->create(ConfigNode()))) {}
+  std::string Message(double available) const {
+    const absl::Status status = CheckMemory(*model_, config_, available);
+    if (status.ok()) return "fits";
+    EXPECT_EQ(ExitCode(status), 4);
+    return std::string(status.message());
+  }
+  RunConfig config_;
+  std::unique_ptr<ImageModel> model_;
+};
+
+TEST_F(Memory, CountsParametersByTheirBuffers) {
+  config_.train.precision = "fp32";
+  EXPECT_EQ(EstimateStepMemory(*model_, config_).parameters, 28360168.0 * 16);
+  config_.train.precision = "bf16";
+  config_.train.ema_decay = 0.9;
+  EXPECT_EQ(EstimateStepMemory(*model_, config_).parameters, 28360168.0 * 22);
+  config_.optim.name = "sgd";
+  EXPECT_EQ(EstimateStepMemory(*model_, config_).parameters, 28360168.0 * 18);
+}
+
+TEST_F(Memory, GrowsWithThePartOfABatch) {
+  const StepMemory whole = EstimateStepMemory(*model_, config_);
+  config_.train.accumulate = 4;
+  const StepMemory quarter = EstimateStepMemory(*model_, config_);
+  EXPECT_DOUBLE_EQ(quarter.activations, whole.activations / 4);
+  EXPECT_EQ(quarter.images, whole.images);
+}
+
+TEST_F(Memory, ErrorSaysWhatFits) {
+  const StepMemory memory = EstimateStepMemory(*model_, config_);
+  EXPECT_EQ(Message(memory.total()), "fits");
+  EXPECT_THAT(Message(memory.total() - memory.activations / 3),
+              AllOf(HasSubstr("train.batch_size 128"), HasSubstr("train.accumulate=2 fits"),
+                    HasSubstr("checkpoint_blocks")));
+  EXPECT_THAT(Message(memory.total() - memory.activations * 0.9), HasSubstr("accumulate=16 fits"));
+  EXPECT_THAT(Message(memory.parameters * 1.01), HasSubstr("smaller data.image_size"));
+  EXPECT_THAT(Message(memory.parameters / 2), HasSubstr("smaller model"));
+  config_.train.checkpoint_blocks = true;
+  EXPECT_EQ(Message(memory.total() - memory.activations / 2), "fits");
+}
+
+TEST_F(Memory, OfThisMachineIsFound) {
+  EXPECT_GT(AvailableMemory(), 1e6);
+  EXPECT_LT(AvailableMemory(), 1e15);
+}
+
+}  // namespace
+}  // namespace tessera::train
