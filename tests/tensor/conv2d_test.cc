@@ -4,8 +4,8 @@
 
 #include <vector>
 
-#include "core/random.h"
 #include "tensor/ops/cast/cast.h"
+#include "tests/op_testing.h"
 
 namespace tessera {
 namespace {
@@ -15,15 +15,6 @@ struct Case {
   Conv2dGeometry geometry;
   DType dtype;
 };
-
-Tensor Random(const Shape& shape, DType dtype, uint64_t seed) {
-  RandomStream random(seed, Purpose::kTest);
-  Tensor t = Tensor::Empty(shape, DType::kF32);
-  for (int64_t i = 0; i < t.numel(); ++i) {
-    t.data<float>()[i] = static_cast<float>(random.Uniform(-1, 1));
-  }
-  return ops::Cast(t, dtype);
-}
 
 // Calls fn(index of x, index of weight, index of y) for every product of the convolution.
 template <typename Fn>
@@ -49,15 +40,15 @@ class Conv2d : public testing::TestWithParam<Case> {};
 
 TEST_P(Conv2d, ForwardAndGradientsMatchDoublePrecision) {
   const Case& c = GetParam();
-  const Tensor x = Random(c.x, c.dtype, 1);
+  const Tensor x = RandomTensor(c.x, c.dtype, 1);
   // Values that bf16 holds exactly, so that only the summation rounds.
   const Tensor weight =
-      ops::Cast(ops::Cast(Random(c.weight, DType::kF32, 2), DType::kBF16), DType::kF32);
-  const Tensor bias = Random({c.weight[0]}, DType::kF32, 3);
+      ops::Cast(ops::Cast(RandomTensor(c.weight, DType::kF32, 2), DType::kBF16), DType::kF32);
+  const Tensor bias = RandomTensor({c.weight[0]}, DType::kF32, 3);
   const Tensor y = ops::Conv2d(x, weight, bias, c.geometry, DType::kF32);
-  const Tensor dy = Random(y.shape(), c.dtype, 4);
+  const Tensor dy = RandomTensor(y.shape(), c.dtype, 4);
   const Tensor dx = ops::Conv2dGradInput(dy, weight, c.x, DType::kF32, c.geometry);
-  const Tensor dw = Random(c.weight, DType::kF32, 5);
+  const Tensor dw = RandomTensor(c.weight, DType::kF32, 5);
   const Tensor before = dw.Clone();
   ops::Conv2dGradWeight(dy, x, dw, c.geometry, /*accumulate=*/true);
 
@@ -75,6 +66,27 @@ TEST_P(Conv2d, ForwardAndGradientsMatchDoublePrecision) {
   for (int64_t i = 0; i < y.numel(); ++i) ASSERT_NEAR(y.data<float>()[i], y_ref[i], 5e-5) << i;
   for (int64_t i = 0; i < dx.numel(); ++i) ASSERT_NEAR(dx.data<float>()[i], dx_ref[i], 5e-5) << i;
   for (int64_t i = 0; i < dw.numel(); ++i) ASSERT_NEAR(dw.data<float>()[i], dw_ref[i], 5e-4) << i;
+}
+
+// Several parts of patches, the last one short, for any number of threads.
+TEST(Conv2dGradWeight, SumsOfManyPixelsHaveTheSameBitsForAnyThreads) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Conv2dGeometry geometry = {1, 3, 3, 3, 3};
+    const Tensor x = RandomTensor({3, 61, 67, 20}, dtype, 1);
+    const Tensor dy = RandomTensor({3, 61, 67, 24}, dtype, 2);
+    const Tensor dw = Tensor::Empty({24, 20, 7, 7}, DType::kF32);
+    ExpectSameBitsForAnyThreads([&] {
+      ops::Conv2dGradWeight(dy, x, dw, geometry, /*accumulate=*/false);
+      return std::vector<Tensor>{dw.Clone()};
+    });
+    // The middle tap sees every pixel at its own place.
+    const Tensor xf = ops::Cast(x, DType::kF32), dyf = ops::Cast(dy, DType::kF32);
+    double sum = 0;
+    for (int64_t p = 0; p < 3 * 61 * 67; ++p) {
+      sum += double{xf.data<float>()[p * 20 + 5]} * dyf.data<float>()[p * 24 + 7];
+    }
+    EXPECT_NEAR(dw.data<float>()[(7 * 20 + 5) * 49 + 24], sum, 2e-3);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -62,7 +62,7 @@ Tensor Conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,
 // dx, of shape [B, H, W, I] and x's dtype, from dy [B, OH, OW, O].
 Tensor Conv2dGradInput(const Tensor& dy, const Tensor& weight, const Shape& x_shape, DType x_dtype,
                        const Conv2dGeometry& geometry);
-// dweight f32 [O, I, kh, kw], written to or added to.
+// dweight f32 [O, I, kh, kw], written to or added to; dy is of x's dtype.
 void Conv2dGradWeight(const Tensor& dy, const Tensor& x, const Tensor& dweight,
                       const Conv2dGeometry& geometry, bool accumulate);
 

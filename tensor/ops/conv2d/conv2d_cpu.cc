@@ -1,5 +1,5 @@
-// oneDNN convolution, channels last, weights reordered to the layout that it prefers at each call:
-// they change with every optimizer step and are small beside the images.
+// oneDNN convolution and its input gradient, channels last, weights reordered to the layout that it
+// prefers at each call: they change with every optimizer step and are small beside the images.
 #include <array>
 #include <cstring>
 #include <memory>
@@ -17,10 +17,10 @@ using dnnl::memory;
 using dnnl::prop_kind;
 constexpr dnnl::algorithm kDirect = dnnl::algorithm::convolution_direct;
 
-enum class Pass { kForward, kInput, kWeight };
+enum class Pass { kForward, kInput };
 
 struct Key {
-  std::array<int64_t, 14> numbers;
+  std::array<int64_t, 13> numbers;
   Pass pass;
   DType in_dtype, out_dtype;
 
@@ -35,7 +35,7 @@ Key KeyOf(const Conv2dArgs& a, Pass pass) {
   const Conv2dGeometry& g = a.geometry;
   return {{a.batch, a.in_height, a.in_width, a.in_channels, a.out_channels, a.kernel_height,
            a.kernel_width, g.stride, g.pad_top, g.pad_left, g.pad_bottom, g.pad_right,
-           a.bias != nullptr, 0},
+           a.bias != nullptr},
           pass,
           a.in_dtype,
           a.out_dtype};
@@ -49,7 +49,7 @@ class Convolution {
 
  private:
   dnnl::primitive primitive_;
-  dnnl::reorder reorder_;  // of weights to the primitive's layout, or of their gradient from it
+  dnnl::reorder reorder_;  // of weights to the primitive's layout
   Pass pass_;
   memory source_, weight_, plain_weight_, bias_, destination_, scratch_;
   std::unordered_map<int, memory> arguments_;
@@ -64,10 +64,8 @@ Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
   const memory::desc destination({a.batch, a.out_channels, a.out_height, a.out_width},
                                  OneDnnType(a.out_dtype), nhwc);
   const memory::dims weight_dims = {a.out_channels, a.in_channels, a.kernel_height, a.kernel_width};
-  // Products take operands of one type; a weight gradient is summed and kept in f32.
-  const DType weight_dtype = pass == Pass::kWeight  ? DType::kF32
-                             : pass == Pass::kInput ? a.out_dtype
-                                                    : a.in_dtype;
+  // Products take operands of one type.
+  const DType weight_dtype = pass == Pass::kInput ? a.out_dtype : a.in_dtype;
   const memory::desc weight(weight_dims, OneDnnType(weight_dtype), any);
   const memory::desc plain(weight_dims, memory::data_type::f32, memory::format_tag::oihw);
   const memory::desc bias({a.out_channels}, memory::data_type::f32, memory::format_tag::x);
@@ -83,9 +81,9 @@ Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
                                             bias, destination, strides, begin, end)
           : dnnl::convolution_forward::desc(prop_kind::forward_training, kDirect, source, weight,
                                             destination, strides, begin, end);
-  // The gradients' descriptors want a forward one as a hint, all in the type of their operands.
+  // The gradient's descriptor wants a forward one as a hint, all in the type of its operands.
   const auto hint = [&] {
-    const auto operand = OneDnnType(pass == Pass::kInput ? a.out_dtype : a.in_dtype);
+    const auto operand = OneDnnType(a.out_dtype);
     return dnnl::convolution_forward::primitive_desc(
         {prop_kind::forward_training, kDirect, memory::desc(source.dims(), operand, nhwc),
          memory::desc(weight_dims, operand, any), memory::desc(destination.dims(), operand, nhwc),
@@ -99,17 +97,11 @@ Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
     primitive_ = dnnl::convolution_forward(desc);
     blocked = desc.weights_desc();
     scratch = desc.scratchpad_desc();
-  } else if (pass == Pass::kInput) {
+  } else {
     const dnnl::convolution_backward_data::primitive_desc desc(
         {kDirect, source, weight, destination, strides, begin, end}, attributes, engine, hint());
     primitive_ = dnnl::convolution_backward_data(desc);
     blocked = desc.weights_desc();
-    scratch = desc.scratchpad_desc();
-  } else {
-    const dnnl::convolution_backward_weights::primitive_desc desc(
-        {kDirect, source, weight, destination, strides, begin, end}, attributes, engine, hint());
-    primitive_ = dnnl::convolution_backward_weights(desc);
-    blocked = desc.diff_weights_desc();
     scratch = desc.scratchpad_desc();
   }
   source_ = memory(source, engine, nullptr);
@@ -118,21 +110,13 @@ Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
   bias_ = memory(bias, engine, nullptr);
   destination_ = memory(destination, engine, nullptr);
   scratch_ = memory(scratch, engine, nullptr);
-  const bool backward = pass != Pass::kForward;
-  arguments_ = {{pass == Pass::kInput ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, source_},
-                {pass == Pass::kWeight ? DNNL_ARG_DIFF_WEIGHTS : DNNL_ARG_WEIGHTS, weight_},
+  const bool backward = pass == Pass::kInput;
+  arguments_ = {{backward ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, source_},
+                {DNNL_ARG_WEIGHTS, weight_},
                 {backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_DST, destination_},
                 {DNNL_ARG_SCRATCHPAD, scratch_}};
   if (a.bias != nullptr) arguments_.emplace(DNNL_ARG_BIAS, bias_);
-  if (pass == Pass::kWeight) {
-    dnnl::primitive_attr sum;
-    dnnl::post_ops ops;
-    if (a.accumulate) ops.append_sum(1.0f);
-    sum.set_post_ops(ops);
-    reorder_ = dnnl::reorder({engine, blocked, engine, plain, sum});
-  } else {
-    reorder_ = dnnl::reorder({engine, plain, engine, blocked});
-  }
+  reorder_ = dnnl::reorder({engine, plain, engine, blocked});
 }
 
 void Convolution::Run(const Conv2dArgs& a) {
@@ -142,20 +126,17 @@ void Convolution::Run(const Conv2dArgs& a) {
   scratch_.set_data_handle(scratch.raw());
   source_.set_data_handle(pass_ == Pass::kInput ? a.dx : const_cast<void*>(a.x));
   destination_.set_data_handle(pass_ == Pass::kForward ? a.y : const_cast<void*>(a.dy));
-  plain_weight_.set_data_handle(pass_ == Pass::kWeight ? a.dweight : const_cast<float*>(a.weight));
+  plain_weight_.set_data_handle(const_cast<float*>(a.weight));
   if (a.bias != nullptr) bias_.set_data_handle(const_cast<float*>(a.bias));
   dnnl::stream& stream = OneDnnStream();
-  if (pass_ != Pass::kWeight) reorder_.execute(stream, plain_weight_, weight_);
+  reorder_.execute(stream, plain_weight_, weight_);
   primitive_.execute(stream, arguments_);
-  if (pass_ == Pass::kWeight) reorder_.execute(stream, weight_, plain_weight_);
   stream.wait();
 }
 
 void RunCached(const Conv2dArgs& args, Pass pass) {
   thread_local absl::flat_hash_map<Key, std::unique_ptr<Convolution>> convolutions;
-  Key key = KeyOf(args, pass);
-  key.numbers.back() = args.accumulate;
-  std::unique_ptr<Convolution>& convolution = convolutions[key];
+  std::unique_ptr<Convolution>& convolution = convolutions[KeyOf(args, pass)];
   if (convolution == nullptr) convolution = std::make_unique<Convolution>(args, pass);
   convolution->Run(args);
 }
@@ -190,10 +171,8 @@ void Conv2dCpu(const Conv2dArgs& args) {
 
 constexpr auto kForward = Conv2dCpu<Pass::kForward>;
 constexpr auto kInput = Conv2dCpu<Pass::kInput>;
-constexpr auto kWeight = Conv2dCpu<Pass::kWeight>;
 REGISTER_KERNEL(conv2d_forward, Device::kCpu, kForward);
 REGISTER_KERNEL(conv2d_backward_input, Device::kCpu, kInput);
-REGISTER_KERNEL(conv2d_backward_weight, Device::kCpu, kWeight);
 
 }  // namespace
 }  // namespace tessera

@@ -1,5 +1,6 @@
 // oneDNN matmul. Creating a primitive costs up to a millisecond, so each thread keeps one per
 // shape.
+#include <algorithm>
 #include <memory>
 #include <unordered_map>
 
@@ -101,6 +102,32 @@ void RunProduct(const MatMulArgs& args) {
   product->Run(args);
 }
 
+// oneDNN shares out a long sum of a^T b to threads, so that their number decides the bits of the
+// result. Sums of this length it leaves in one piece.
+constexpr int64_t kUncutSum = 1568;
+
+void RunInParts(const MatMulArgs& args) {
+  MatMulArgs part = args;
+  for (int64_t k = 0; k < args.k; k += kUncutSum) {
+    part.a = static_cast<const char*>(args.a) + k * args.m * SizeOf(args.in_dtype);
+    part.b = static_cast<const char*>(args.b) + k * args.n * SizeOf(args.in_dtype);
+    part.bias = k == 0 ? args.bias : nullptr;
+    part.k = std::min(kUncutSum, args.k - k);
+    part.accumulate = args.accumulate || k > 0;
+    RunProduct(part);
+  }
+}
+
+bool IsWeightGradient(const MatMulArgs& args) {
+  return args.transpose_a && !args.transpose_b && args.out_dtype == DType::kF32;
+}
+
+void Run(const MatMulArgs& args) {
+  if (IsTallProduct(args)) return RunTallProduct(args);
+  if (IsWeightGradient(args)) return RunInParts(args);
+  RunProduct(args);
+}
+
 void RunConverted(const MatMulArgs& args) {
   const auto convert = [](const void* from, DType from_dtype, void* to, DType to_dtype, int64_t n) {
     cast(Device::kCpu, CastArgs{from, to, n, from_dtype, to_dtype});
@@ -113,18 +140,17 @@ void RunConverted(const MatMulArgs& args) {
   f32.a = a.raw();
   f32.b = b.raw();
   f32.in_dtype = f32.out_dtype = DType::kF32;
-  if (args.out_dtype == DType::kF32) return RunProduct(f32);
+  if (args.out_dtype == DType::kF32) return Run(f32);
   const Tensor c = Tensor::Empty({args.m * args.n}, DType::kF32);
   if (args.accumulate) convert(args.c, DType::kBF16, c.raw(), DType::kF32, c.numel());
   f32.c = c.raw();
-  RunProduct(f32);
+  Run(f32);
   convert(c.raw(), DType::kF32, args.c, DType::kBF16, c.numel());
 }
 
 void MatMulCpu(const MatMulArgs& args) {
   if (args.in_dtype == DType::kBF16 && !OneDnnHasBf16()) return RunConverted(args);
-  if (IsTallProduct(args)) return RunTallProduct(args);
-  RunProduct(args);
+  Run(args);
 }
 
 REGISTER_KERNEL(matmul, Device::kCpu, MatMulCpu);
