@@ -14,6 +14,7 @@ struct Tape::Buffers {
 
 namespace {
 thread_local Tape* active_tape = nullptr;
+thread_local bool recomputing = false;
 }  // namespace
 
 Tape::Buffers& Tape::ThreadBuffers() {
@@ -45,6 +46,10 @@ Tape* Tape::Active() { return active_tape; }
 
 PauseTape::PauseTape() : paused_(active_tape) { active_tape = nullptr; }
 PauseTape::~PauseTape() { active_tape = paused_; }
+
+bool Tape::Recomputing() { return recomputing; }
+RecomputeScope::RecomputeScope() : before_(recomputing) { recomputing = true; }
+RecomputeScope::~RecomputeScope() { recomputing = before_; }
 
 bool NeedsGrad(std::initializer_list<const Tensor*> inputs) {
   if (active_tape == nullptr) return false;

@@ -86,6 +86,10 @@ class Tape {
   // Makes `leaf` require a gradient, written to (or added to) `grad`: f32, as many elements as the
   // leaf.
   void Watch(Tensor& leaf, const Tensor& grad, bool accumulate);
+  // True while a checkpoint runs its block again: what the first run did on the side, say to
+  // running statistics, is not to be done twice.
+  static bool Recomputing();
+
   // Gives `alias` (say the bf16 copy of a watched parameter) the slot of `leaf`.
   static void Alias(const Tensor& leaf, Tensor& alias) { alias.set_slot(leaf.slot()); }
 
@@ -152,6 +156,16 @@ class PauseTape {
   Tape* paused_;
 };
 
+// Makes Tape::Recomputing() true while it lives.
+class RecomputeScope {
+ public:
+  RecomputeScope();
+  ~RecomputeScope();
+
+ private:
+  bool before_;
+};
+
 // True if a tape is active and one of the tensors needs a gradient.
 bool NeedsGrad(std::initializer_list<const Tensor*> inputs);
 
@@ -176,8 +190,8 @@ Tensor Checkpoint(const Tensor& x, Fn fn) {
     y = fn(x);
   }
   tape->Push("checkpoint", {&x}, {&y}, [x, fn = std::move(fn)](GradContext& g) {
-    const Tensor again = fn(x);
-    g.Seed(again);
+    const RecomputeScope recompute;
+    g.Seed(fn(x));
   });
   return y;
 }

@@ -15,6 +15,10 @@ namespace {
 
 constexpr int64_t kSliceAlignment = 16;  // elements
 
+int64_t RoundToSlices(int64_t n) {
+  return (n + kSliceAlignment - 1) / kSliceAlignment * kSliceAlignment;
+}
+
 // Two independent normal numbers from two words of random bits (Box and Muller, Ann. Math. Stat.
 // 29, 1958). 32 bits reach 6.6 standard deviations, which is as far as 10^10 draws go.
 std::array<float, 2> NormalPair(uint32_t a, uint32_t b) {
@@ -64,8 +68,15 @@ const Tensor& Parameter::As(DType dtype) const {
 }
 
 Parameter& Module::AddParameter(std::string name, const Shape& shape, const Init& init) {
-  members_.push_back({std::move(name), std::make_unique<Parameter>(shape, init), nullptr});
+  members_.push_back({std::move(name), std::make_unique<Parameter>(shape, init), nullptr, nullptr});
   return *members_.back().parameter;
+}
+
+Buffer& Module::AddBuffer(std::string name, const Shape& shape, DType dtype, int64_t initial) {
+  CHECK(dtype == DType::kF32 || dtype == DType::kI64) << "buffer " << name << ": " << Name(dtype);
+  members_.push_back(
+      {std::move(name), nullptr, std::make_unique<Buffer>(shape, dtype, initial), nullptr});
+  return *members_.back().buffer;
 }
 
 void Module::VisitParameters(const std::function<void(const std::string&, Parameter&)>& fn,
@@ -74,6 +85,15 @@ void Module::VisitParameters(const std::function<void(const std::string&, Parame
     const std::string name = absl::StrCat(prefix, member.name);
     if (member.parameter != nullptr) fn(name, *member.parameter);
     if (member.child != nullptr) member.child->VisitParameters(fn, absl::StrCat(name, "."));
+  }
+}
+
+void Module::VisitBuffers(const std::function<void(const std::string&, Buffer&)>& fn,
+                          const std::string& prefix) {
+  for (Member& member : members_) {
+    const std::string name = absl::StrCat(prefix, member.name);
+    if (member.buffer != nullptr) fn(name, *member.buffer);
+    if (member.child != nullptr) member.child->VisitBuffers(fn, absl::StrCat(name, "."));
   }
 }
 
@@ -93,11 +113,14 @@ ParameterStore::ParameterStore(Module& module, uint64_t seed, bool bf16_copies) 
     entries_.push_back({name, &parameter, size});
     const int64_t n = parameter.shape().numel();
     num_parameters_ += n;
-    size += (n + kSliceAlignment - 1) / kSliceAlignment * kSliceAlignment;
+    size += RoundToSlices(n);
   });
-  values_ = Tensor::Zeros({size}, DType::kF32);
   grads_ = Tensor::Zeros({size}, DType::kF32);
   if (bf16_copies) bf16_ = Tensor::Zeros({size}, DType::kBF16);
+  int64_t num_counters = 0;
+  LayOutBuffers(module, &size, &num_counters);
+  values_ = Tensor::Zeros({size}, DType::kF32);
+  counters_ = Tensor::Zeros({num_counters}, DType::kI64);
   for (const Entry& entry : entries_) {
     Parameter& p = *entry.parameter;
     const int64_t end = entry.offset + p.shape().numel();
@@ -106,7 +129,31 @@ ParameterStore::ParameterStore(Module& module, uint64_t seed, bool bf16_copies) 
     if (bf16_copies) p.bf16_ = bf16_.Slice(entry.offset, end).Reshape(p.shape());
     Initialize(p.init(), entry.name, seed, p.value_);
   }
+  for (const BufferEntry& entry : buffers_) {
+    Buffer& b = *entry.buffer;
+    const Tensor& flat = b.dtype() == DType::kF32 ? values_ : counters_;
+    b.value_ = flat.Slice(entry.offset, entry.offset + b.shape().numel()).Reshape(b.shape());
+    if (b.dtype() == DType::kF32) {
+      std::fill_n(b.value_.data<float>(), b.shape().numel(), static_cast<float>(b.initial_));
+    } else {
+      std::fill_n(b.value_.data<int64_t>(), b.shape().numel(), b.initial_);
+    }
+  }
   RefreshCopies();
+}
+
+// Places f32 buffers from element `size` of the values on, and counts the elements of i64 ones.
+void ParameterStore::LayOutBuffers(Module& module, int64_t* size, int64_t* num_counters) {
+  module.VisitBuffers([&](const std::string& name, Buffer& buffer) {
+    const int64_t n = buffer.shape().numel();
+    const bool is_counter = buffer.dtype() == DType::kI64;
+    buffers_.push_back({name, &buffer, is_counter ? *num_counters : *size});
+    if (is_counter) {
+      *num_counters += n;
+    } else {
+      *size += RoundToSlices(n);
+    }
+  });
 }
 
 Parameter* ParameterStore::Find(absl::string_view name) const {
@@ -125,7 +172,7 @@ void ParameterStore::Watch(Tape& tape, bool accumulate) {
 }
 
 void ParameterStore::RefreshCopies() {
-  if (bf16_.defined()) ops::CastTo(values_, bf16_);
+  if (bf16_.defined()) ops::CastTo(Trained(values_), bf16_);
 }
 
 }  // namespace tessera

@@ -1,7 +1,7 @@
-// Module: a tree of named parameters, and the flat buffers that hold their values and gradients.
+// Module: a tree of named parameters, and the flat memory that holds their values and gradients.
 //
-// A module adds its parameters and children in its constructor; the names joined by dots are the
-// checkpoint's names:
+// A module adds its parameters, buffers and children in its constructor; the names joined by dots
+// are the checkpoint's names:
 //   class Linear : public Module {
 //    public:
 //     Linear(int64_t in, int64_t out)
@@ -10,7 +10,7 @@
 //    private:
 //     Parameter& weight_;
 //   };
-// After the tree is built, a ParameterStore gives every parameter its slice of the flat buffers.
+// After the tree is built, a ParameterStore gives every parameter its slice of the flat memory.
 // Modules stay where they were made: they are neither copied nor moved.
 #ifndef TESSERA_LAYERS_MODULE_H_
 #define TESSERA_LAYERS_MODULE_H_
@@ -69,6 +69,25 @@ class Parameter {
   Tensor bf16_;
 };
 
+// A tensor that belongs to a model's state but is not trained: running statistics (f32), counters
+// (i64). Forward passes in training write to it.
+class Buffer {
+ public:
+  Buffer(const Shape& shape, DType dtype, int64_t initial)
+      : shape_(shape), dtype_(dtype), initial_(initial) {}
+
+  const Shape& shape() const { return shape_; }
+  DType dtype() const { return dtype_; }
+  const Tensor& value() const { return value_; }
+
+ private:
+  friend class ParameterStore;
+  Shape shape_;
+  DType dtype_;
+  int64_t initial_;  // value of every element
+  Tensor value_;
+};
+
 class Module {
  public:
   Module() = default;
@@ -80,6 +99,8 @@ class Module {
   // added.
   void VisitParameters(const std::function<void(const std::string&, Parameter&)>& fn,
                        const std::string& prefix = "");
+  void VisitBuffers(const std::function<void(const std::string&, Buffer&)>& fn,
+                    const std::string& prefix = "");
 
   // Dotted name within the tree, such as "stages.0.blocks.0.1.attn"; empty at the root and until
   // a ParameterStore has been made.
@@ -87,15 +108,17 @@ class Module {
 
  protected:
   Parameter& AddParameter(std::string name, const Shape& shape, const Init& init);
+  Buffer& AddBuffer(std::string name, const Shape& shape, DType dtype, int64_t initial);
   // Makes a child module of type M; it lives as long as this module.
   template <typename M, typename... Args>
   M& AddChild(std::string name, Args&&... args);
 
  private:
-  // Parameters and children in one list, which keeps their order.
+  // One of the three; all in one list, which keeps their order.
   struct Member {
     std::string name;
     std::unique_ptr<Parameter> parameter;
+    std::unique_ptr<Buffer> buffer;
     std::unique_ptr<Module> child;
   };
   friend class ParameterStore;
@@ -105,9 +128,10 @@ class Module {
   std::string full_name_;
 };
 
-// Flat buffers of all parameters of a module: one for values, one for gradients, one for bf16
+// Flat memory of all parameters of a module: one tensor for values, one for gradients, one for bf16
 // copies. Each parameter is a slice that starts at a multiple of 16 elements (a cache line of
-// floats); the gaps are zero in every buffer.
+// floats); the gaps are zero everywhere. f32 buffers are slices of the same values, behind the
+// parameters; i64 buffers have a tensor of their own.
 class ParameterStore {
  public:
   struct Entry {
@@ -115,19 +139,28 @@ class ParameterStore {
     Parameter* parameter;
     int64_t offset;  // in elements
   };
+  struct BufferEntry {
+    std::string name;
+    Buffer* buffer;
+    int64_t offset;  // in elements of values() or, for i64, of counters()
+  };
 
   // Lays out the buffers and initialises every value from (seed, the parameter's name). With
   // `bf16_copies`, parameters also get their bf16 copy.
   ParameterStore(Module& module, uint64_t seed, bool bf16_copies);
 
   const std::vector<Entry>& entries() const { return entries_; }
+  const std::vector<BufferEntry>& buffers() const { return buffers_; }
   // The parameter of this name, or null.
   Parameter* Find(absl::string_view name) const;
   int64_t num_parameters() const { return num_parameters_; }  // without the gaps
 
   const Tensor& values() const { return values_; }  // f32, all slices and gaps
-  const Tensor& grads() const { return grads_; }    // f32, same layout
-  const Tensor& bf16() const { return bf16_; }      // bf16, same layout; undefined without copies
+  const Tensor& grads() const { return grads_; }    // f32, the parameters' part of that layout
+  const Tensor& bf16() const { return bf16_; }      // bf16, like grads(); undefined without copies
+  const Tensor& counters() const { return counters_; }  // i64, without gaps
+  // The parameters' part of a tensor laid out like values().
+  Tensor Trained(const Tensor& flat) const { return flat.Slice(0, grads_.numel()); }
 
   // Makes the parameters leaves of the tape: gradients overwrite, or add to, what grads() holds.
   void Watch(Tape& tape, bool accumulate);
@@ -136,18 +169,22 @@ class ParameterStore {
   void RefreshCopies();
 
  private:
+  void LayOutBuffers(Module& module, int64_t* size, int64_t* num_counters);
+
   std::vector<Entry> entries_;
+  std::vector<BufferEntry> buffers_;
   int64_t num_parameters_ = 0;
   Tensor values_;
   Tensor grads_;
   Tensor bf16_;
+  Tensor counters_;
 };
 
 template <typename M, typename... Args>
 M& Module::AddChild(std::string name, Args&&... args) {
   auto child = std::make_unique<M>(std::forward<Args>(args)...);
   M& reference = *child;
-  members_.push_back({std::move(name), nullptr, std::move(child)});
+  members_.push_back({std::move(name), nullptr, nullptr, std::move(child)});
   return reference;
 }
 

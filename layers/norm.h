@@ -2,7 +2,9 @@
 #ifndef TESSERA_LAYERS_NORM_H_
 #define TESSERA_LAYERS_NORM_H_
 
+#include "layers/forward_context.h"
 #include "layers/module.h"
+#include "tensor/activation.h"
 
 namespace tessera::layers {
 
@@ -18,6 +20,33 @@ class LayerNorm : public Module {
   Parameter& weight_;
   Parameter& bias_;
   float eps_;
+};
+
+// Batch norm (Ioffe and Szegedy, arXiv 1502.03167) over all axes but the last. Parameters: weight
+// [dim] (ones), bias [dim] (zeros); buffers: running_mean [dim] (zeros), running_var [dim] (ones),
+// num_batches_tracked [].
+//
+// In training it normalises with the statistics of the batch and moves the running ones, by each
+// part of a batch that is cut into parts; else with the running ones.
+class BatchNorm : public Module {
+ public:
+  struct Options {
+    float eps = 1e-5f;
+    double momentum = 0.1;  // weight of the batch in the running statistics
+    bool frozen = false;    // in training, too, use the running statistics and leave them alone
+  };
+  BatchNorm(int64_t dim, const Options& options);
+  // activation(norm(x)): x [..., dim] f32 or bf16 -> the same shape, of `out_dtype`.
+  Tensor Forward(const Tensor& x, Activation activation, const ForwardContext& context,
+                 DType out_dtype) const;
+
+ private:
+  Parameter& weight_;
+  Parameter& bias_;
+  Buffer& running_mean_;
+  Buffer& running_var_;
+  Buffer& num_batches_tracked_;
+  Options options_;
 };
 
 }  // namespace tessera::layers

@@ -31,7 +31,7 @@ Optimizer::Optimizer(const OptimConfig& config, ParameterStore& store, double em
       ema_decay_(ema_decay),
       ranges_(RangesOf(store, config.weight_decay)) {
   const auto add_moment = [&](const char* name) {
-    moments_.push_back({name, Tensor::Zeros(store.values().shape(), DType::kF32)});
+    moments_.push_back({name, Tensor::Zeros(store.grads().shape(), DType::kF32)});
   };
   if (config.name == "adamw") {
     add_moment("exp_avg");
@@ -50,8 +50,9 @@ double Optimizer::GradNorm() const { return std::sqrt(ops::SquaredNorm(store_.gr
 
 void Optimizer::Step(double lr, double grad_scale) {
   ++num_steps_;
-  const ops::FlatParameters parameters = {store_.values(), store_.grads(), store_.bf16(), averages_,
-                                          ranges_};
+  const ops::FlatParameters parameters = {
+      store_.Trained(store_.values()), store_.grads(), store_.bf16(),
+      averages_.defined() ? store_.Trained(averages_) : Tensor(), ranges_};
   if (config_.name == "adamw") {
     ops::AdamW(parameters, moments_[0].values, moments_[1].values,
                {.lr = lr,
@@ -68,6 +69,18 @@ void Optimizer::Step(double lr, double grad_scale) {
               .nesterov = config_.nesterov,
               .grad_scale = grad_scale,
               .ema_decay = ema_decay_});
+  }
+  AverageBuffers();
+}
+
+// Buffers are few, and the sweep over the parameters ends where they begin.
+void Optimizer::AverageBuffers() {
+  if (!averages_.defined()) return;
+  const auto decay = static_cast<float>(ema_decay_);
+  const float* value = store_.values().data<float>();
+  float* average = averages_.data<float>();
+  for (int64_t i = store_.grads().numel(); i < store_.values().numel(); ++i) {
+    average[i] = decay * average[i] + (1.0f - decay) * value[i];
   }
 }
 

@@ -14,8 +14,8 @@ namespace tessera::train {
 
 // AdamW (Loshchilov and Hutter, arXiv 1711.05101) or SGD with momentum, as PyTorch defines them;
 // weight decay acts on parameters of two or more dimensions. With ema_decay > 0 it also keeps
-// averages of the parameters, ema = ema_decay * ema + (1 - ema_decay) * value after each step,
-// which start as a copy.
+// averages of the parameters and of f32 buffers, ema = ema_decay * ema + (1 - ema_decay) * value
+// after each step, which start as a copy.
 class Optimizer {
  public:
   // `store` must outlive the optimizer; averages start from the values that it holds now.
@@ -29,8 +29,8 @@ class Optimizer {
   // Steps done; part of the state that a checkpoint keeps, as AdamW's bias correction counts them.
   int64_t num_steps() const { return num_steps_; }
   void set_num_steps(int64_t n) { num_steps_ = n; }
-  // The flat moments by PyTorch's names: exp_avg and exp_avg_sq, or momentum_buffer. Each has the
-  // layout of the store's values.
+  // The flat moments by PyTorch's names: exp_avg and exp_avg_sq, or momentum_buffer. Each is laid
+  // out like the store's gradients.
   struct Moment {
     std::string name;
     Tensor values;
@@ -42,6 +42,8 @@ class Optimizer {
   void ResetAverages();
 
  private:
+  void AverageBuffers();
+
   OptimConfig config_;
   ParameterStore& store_;
   double ema_decay_;

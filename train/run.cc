@@ -143,7 +143,7 @@ absl::Status Run::Resume() {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenLatestCheckpoint(fs_, config_.output));
   RETURN_IF_ERROR(CheckResumable(checkpoint.config(), DumpConfig(config_)));
   state_ = checkpoint.state();
-  RETURN_IF_ERROR(checkpoint.Read("model", SlicesOf(*store_, store_->values())));
+  RETURN_IF_ERROR(checkpoint.Read("model", StateOf(*store_, store_->values())));
   std::vector<NamedTensor> moments;
   for (const Optimizer::Moment& moment : optimizer_->moments()) {
     for (NamedTensor& slice : SlicesOf(*store_, moment.values, moment.name + ".")) {
@@ -152,7 +152,7 @@ absl::Status Run::Resume() {
   }
   RETURN_IF_ERROR(checkpoint.Read("optimizer", moments));
   if (optimizer_->averages().defined()) {
-    RETURN_IF_ERROR(checkpoint.Read("ema", SlicesOf(*store_, optimizer_->averages())));
+    RETURN_IF_ERROR(checkpoint.Read("ema", StateOf(*store_, optimizer_->averages())));
   }
   store_->RefreshCopies();
   optimizer_->set_num_steps(state_.step);
@@ -164,7 +164,7 @@ absl::Status Run::Save(const std::string& path) {
   CheckpointContents contents;
   contents.state = state_;
   contents.config = DumpConfig(config_);
-  contents.groups["model"] = SlicesOf(*store_, store_->values());
+  contents.groups["model"] = StateOf(*store_, store_->values());
   std::vector<NamedTensor>& moments = contents.groups["optimizer"];
   for (const Optimizer::Moment& moment : optimizer_->moments()) {
     for (NamedTensor& slice : SlicesOf(*store_, moment.values, moment.name + ".")) {
@@ -172,7 +172,7 @@ absl::Status Run::Save(const std::string& path) {
     }
   }
   if (optimizer_->averages().defined()) {
-    contents.groups["ema"] = SlicesOf(*store_, optimizer_->averages());
+    contents.groups["ema"] = StateOf(*store_, optimizer_->averages());
   }
   RETURN_IF_ERROR(SaveCheckpoint(fs_, path, contents));
   return PruneCheckpoints(fs_, config_.output, config_.train.keep_checkpoints);

@@ -37,7 +37,7 @@ absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& st
   result.grad_norm = optimizer.GradNorm();
   if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
     return NumericError(absl::StrFormat(
-        "step %d: the loss is %g and the gradient's norm %g; nothing was updated. A smaller "
+        "step %d: the loss is %g and the gradient's norm %g; no weight was updated. A smaller "
         "optim.lr, a longer optim.warmup_epochs or optim.clip_grad=1 may help",
         step, result.loss, result.grad_norm));
   }

@@ -22,7 +22,7 @@ struct StepResult {
 
 // Forward and backward over images f32 [B, H, W, C] and targets f32 [B, K], then the optimizer's
 // update with this learning rate. B is a multiple of options.accumulate. NumericError, and no
-// update, when the loss or the gradient is not finite.
+// update of weights, when the loss or the gradient is not finite.
 absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& store,
                                      Optimizer& optimizer, const StepOptions& options,
                                      const Tensor& images, const Tensor& targets, int64_t step,

@@ -16,31 +16,38 @@ constexpr size_t kMaxNames = 5;  // listed of each kind in an error
 
 bool IsClassifier(absl::string_view name) { return absl::StartsWith(name, "head."); }
 
-// Which parameters to load, and the report but for their number.
+// Which tensors of a state to load, and the report.
 struct Plan {
-  std::vector<const ParameterStore::Entry*> to_load;
+  std::vector<NamedTensor> to_load;
   LoadReport report;
 };
 
-Plan MakePlan(const SafetensorsFile& file, const ParameterStore& store,
+// True if the file's tensor can be read into the model's.
+bool Fits(const SafetensorsFile::Entry& entry, const Tensor& tensor) {
+  const bool is_counter = tensor.dtype() == DType::kI64;
+  return entry.shape == tensor.shape() &&
+         (is_counter ? entry.dtype == SafetensorsDType::kI64 : IsFloatingPoint(entry.dtype));
+}
+
+Plan MakePlan(const SafetensorsFile& file, const std::vector<NamedTensor>& state,
               const LoadOptions& options) {
   Plan plan;
   LoadReport& report = plan.report;
   std::set<std::string> known;
-  for (const ParameterStore::Entry& parameter : store.entries()) {
-    known.insert(parameter.name);
-    const SafetensorsFile::Entry* entry = file.Find(parameter.name);
-    const Shape& shape = parameter.parameter->shape();
-    if (entry != nullptr && entry->shape == shape) {
-      plan.to_load.push_back(&parameter);
-    } else if (options.finetune && IsClassifier(parameter.name)) {
-      report.fresh.push_back(parameter.name);
+  for (const auto& [name, tensor] : state) {
+    known.insert(name);
+    const SafetensorsFile::Entry* entry = file.Find(name);
+    const bool is_counter = tensor.dtype() == DType::kI64;
+    if (entry != nullptr && Fits(*entry, tensor)) {
+      plan.to_load.emplace_back(name, tensor);
+    } else if (options.finetune && IsClassifier(name)) {
+      report.fresh.push_back(name);
     } else if (entry == nullptr) {
-      report.missing.push_back(parameter.name);
+      if (!is_counter) report.missing.push_back(name);
     } else {
-      report.mismatched.push_back(absl::StrFormat("%s is %s in the file, expected %s",
-                                                  parameter.name, entry->shape.ToString(),
-                                                  shape.ToString()));
+      report.mismatched.push_back(absl::StrFormat(
+          "%s is %s%s in the file, expected %s%s", name, Name(entry->dtype),
+          entry->shape.ToString(), is_counter ? "I64" : "F32", tensor.shape().ToString()));
     }
   }
   for (const SafetensorsFile::Entry& entry : file.entries()) {
@@ -63,15 +70,15 @@ void ListNames(absl::string_view kind, const std::vector<std::string>& names,
   }
 }
 
-absl::Status CheckFit(const std::string& path, const LoadReport& report, int64_t num_parameters,
+absl::Status CheckFit(const std::string& path, const LoadReport& report, int64_t num_tensors,
                       const LoadOptions& options) {
   const bool names_fit = report.missing.empty() && report.unexpected.empty();
   if (report.mismatched.empty() && (names_fit || !options.strict) &&
-      (report.num_loaded > 0 || num_parameters == 0)) {
+      (report.num_loaded > 0 || num_tensors == 0)) {
     return absl::OkStatus();
   }
-  std::string text = absl::StrFormat("%s does not fit the model: %d of %d parameters match", path,
-                                     report.num_loaded, num_parameters);
+  std::string text = absl::StrFormat("%s does not fit the model: %d of %d tensors match", path,
+                                     report.num_loaded, num_tensors);
   ListNames("shape", report.mismatched, {}, &text);
   ListNames("not in the file", report.missing, report.unexpected, &text);
   ListNames("not in the model", report.unexpected, report.missing, &text);
@@ -84,13 +91,17 @@ absl::Status CheckFit(const std::string& path, const LoadReport& report, int64_t
 
 absl::StatusOr<LoadReport> LoadFrom(const SafetensorsFile& file, ParameterStore& store,
                                     const LoadOptions& options) {
-  Plan plan = MakePlan(file, store, options);
-  RETURN_IF_ERROR(
-      CheckFit(file.path(), plan.report, static_cast<int64_t>(store.entries().size()), options));
-  for (const ParameterStore::Entry* parameter : plan.to_load) {
-    const Tensor& value = parameter->parameter->value();
-    RETURN_IF_ERROR(
-        file.ReadAsF32(parameter->name, {value.data<float>(), static_cast<size_t>(value.numel())}));
+  const std::vector<NamedTensor> state = StateOf(store, store.values());
+  Plan plan = MakePlan(file, state, options);
+  RETURN_IF_ERROR(CheckFit(file.path(), plan.report, static_cast<int64_t>(state.size()), options));
+  for (const auto& [name, tensor] : plan.to_load) {
+    if (tensor.dtype() == DType::kF32) {
+      RETURN_IF_ERROR(
+          file.ReadAsF32(name, {tensor.data<float>(), static_cast<size_t>(tensor.numel())}));
+    } else {
+      ASSIGN_OR_RETURN(const Tensor read, file.Read(name));
+      tensor.CopyFrom(read);
+    }
   }
   store.RefreshCopies();
   return std::move(plan.report);
@@ -137,8 +148,8 @@ absl::StatusOr<LoadReport> LoadWeights(FileSystem& fs, const std::string& path,
 
 std::vector<NamedTensor> SlicesOf(const ParameterStore& store, const Tensor& flat,
                                   absl::string_view name_prefix) {
-  CHECK(flat.shape() == store.values().shape())
-      << "a buffer of " << flat.shape() << " for parameters of " << store.values().shape();
+  CHECK(flat.shape() == store.grads().shape())
+      << "a buffer of " << flat.shape() << " for parameters of " << store.grads().shape();
   std::vector<NamedTensor> slices;
   for (const ParameterStore::Entry& entry : store.entries()) {
     const Shape& shape = entry.parameter->shape();
@@ -148,10 +159,23 @@ std::vector<NamedTensor> SlicesOf(const ParameterStore& store, const Tensor& fla
   return slices;
 }
 
+std::vector<NamedTensor> StateOf(const ParameterStore& store, const Tensor& values) {
+  CHECK(values.shape() == store.values().shape())
+      << "a buffer of " << values.shape() << " for values of " << store.values().shape();
+  std::vector<NamedTensor> state = SlicesOf(store, store.Trained(values));
+  for (const ParameterStore::BufferEntry& entry : store.buffers()) {
+    const Shape& shape = entry.buffer->shape();
+    const Tensor& flat = entry.buffer->dtype() == DType::kF32 ? values : store.counters();
+    state.emplace_back(entry.name,
+                       flat.Slice(entry.offset, entry.offset + shape.numel()).Reshape(shape));
+  }
+  return state;
+}
+
 absl::Status ExportSafetensors(FileSystem& fs, const std::string& path, const ParameterStore& store,
                                std::map<std::string, std::string> metadata) {
   metadata.emplace("format", "pt");  // other readers refuse files without it
-  return WriteSafetensors(fs, path, SlicesOf(store, store.values()), metadata);
+  return WriteSafetensors(fs, path, StateOf(store, store.values()), metadata);
 }
 
 }  // namespace tessera::train

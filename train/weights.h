@@ -18,8 +18,8 @@
 namespace tessera::train {
 
 struct LoadOptions {
-  // Parameters that the file lacks and tensors that the model lacks are errors; else the first keep
-  // their values and the second are left out.
+  // Tensors of the model that the file lacks and tensors that the model lacks are errors; else the
+  // first keep their values and the second are left out.
   bool strict = true;
   // The classifier (names that begin with "head.") keeps its values where the file's has another
   // shape or is not there, as for another set of classes.
@@ -27,7 +27,7 @@ struct LoadOptions {
   bool ema = false;  // of a checkpoint: its averaged weights instead of the last ones
 };
 
-// Names of parameters and of the file's tensors, by what became of them.
+// Names of the model's and of the file's tensors, by what became of them.
 struct LoadReport {
   int64_t num_loaded = 0;
   std::vector<std::string> fresh;       // of the classifier, for fine-tuning
@@ -38,19 +38,23 @@ struct LoadReport {
   std::string ToString() const;  // one line: "150 tensors loaded, 2 left fresh (head.fc.bias, ...)"
 };
 
-// Fills `store` from a safetensors file or a checkpoint directory, rounding to f32, and brings the
-// bf16 copies up to date. Tensors of integers that the model does not know (counters and index
-// tables of other programs) are passed over. When the file does not fit, the DataError lists the
+// Fills `store`, buffers included, from a safetensors file or a checkpoint directory, rounding to
+// f32, and brings the bf16 copies up to date. Counters that the file lacks keep their values, and
+// tensors of integers that the model does not know (index tables of other programs) are passed
+// over, as PyTorch does it. When the file does not fit, the DataError lists the
 // first names with suggestions and `store` is unchanged.
 absl::StatusOr<LoadReport> LoadWeights(FileSystem& fs, const std::string& path,
                                        ParameterStore& store, const LoadOptions& options = {});
 
-// Slices of `flat`, which has the layout of the store's buffers, under the parameters' names and
-// in their shapes: for checkpoints of values, moments and averages.
+// Slices of `flat`, which is laid out like the store's gradients, under the parameters' names and
+// in their shapes: for checkpoints of moments.
 std::vector<NamedTensor> SlicesOf(const ParameterStore& store, const Tensor& flat,
                                   absl::string_view name_prefix = "");
+// All tensors of the model's state: parameters and f32 buffers as slices of `values`, which is laid
+// out like the store's values (those, or averages of them), and the store's counters.
+std::vector<NamedTensor> StateOf(const ParameterStore& store, const Tensor& values);
 
-// Writes the values as a safetensors file.
+// Writes the state as a safetensors file.
 absl::Status ExportSafetensors(FileSystem& fs, const std::string& path, const ParameterStore& store,
                                std::map<std::string, std::string> metadata = {});
 

@@ -25,18 +25,22 @@ inline void FillInput(absl::string_view name, int64_t numel, float* values) {
   for (int64_t i = 0; i < numel; ++i) values[i] = FillUnit(hash, i);
 }
 
-// Matrices and kernels: u sqrt(3 / fan_in); norm weights 1 + u / 10; other vectors u / 10. Each
-// value is one f32 operation after u, and a factor from the case one more.
+// Matrices and kernels: u sqrt(3 / fan_in); running variances 1 + u / 2; norm weights 1 + u / 10;
+// other vectors u / 10. Each value is one f32 operation after u, and a factor from the case one
+// more.
 inline void FillParameter(absl::string_view name, const Shape& shape, float factor, float* values) {
   const uint64_t hash = HashString(name);
   const int64_t numel = shape.numel();
   const bool matrix = shape.rank() >= 2;
+  const bool variance = absl::EndsWith(name, "running_var");
   const float bound =
-      matrix ? static_cast<float>(std::sqrt(3.0 / static_cast<double>(numel / shape[0]))) : 0.1f;
-  const bool weight = !matrix && absl::EndsWith(name, ".weight");
+      matrix     ? static_cast<float>(std::sqrt(3.0 / static_cast<double>(numel / shape[0])))
+      : variance ? 0.5f
+                 : 0.1f;
+  const bool around_one = !matrix && (variance || absl::EndsWith(name, ".weight"));
   for (int64_t i = 0; i < numel; ++i) {
     const float scaled = FillUnit(hash, i) * bound;
-    values[i] = (weight ? 1.0f + scaled : scaled) * factor;
+    values[i] = (around_one ? 1.0f + scaled : scaled) * factor;
   }
 }
 

@@ -5,6 +5,7 @@
 #include "models/registry.h"
 #include "tensor/ops/cast/cast.h"
 #include "tests/golden/fill.h"
+#include "train/weights.h"
 
 namespace tessera {
 
@@ -25,13 +26,13 @@ absl::StatusOr<std::unique_ptr<ImageModel>> MakeGoldenModel(const Json& meta) {
 
 void FillParameters(const Json& meta, ParameterStore& store) {
   const Json scales = meta.value("fill_scale", Json::object());
-  for (const ParameterStore::Entry& entry : store.entries()) {
+  for (const auto& [name, tensor] : train::StateOf(store, store.values())) {
+    if (tensor.dtype() != DType::kF32) continue;
     float factor = 1.0f;
     for (const auto& [suffix, value] : scales.items()) {
-      if (absl::EndsWith(entry.name, suffix)) factor *= value.get<float>();
+      if (absl::EndsWith(name, suffix)) factor *= value.get<float>();
     }
-    FillParameter(entry.name, entry.parameter->shape(), factor,
-                  entry.parameter->value().data<float>());
+    FillParameter(name, tensor.shape(), factor, tensor.data<float>());
   }
   store.RefreshCopies();
 }

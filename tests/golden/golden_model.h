@@ -15,7 +15,7 @@ namespace tessera {
 // not have the family.
 absl::StatusOr<std::unique_ptr<ImageModel>> MakeGoldenModel(const Json& meta);
 
-// Fills every parameter from its name, with the case's `fill_scale`.
+// Fills every parameter and f32 buffer from its name, with the case's `fill_scale`.
 void FillParameters(const Json& meta, ParameterStore& store);
 
 // Images [B, H, W, C] filled from a name as [B, C, H, W].

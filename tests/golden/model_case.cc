@@ -14,23 +14,27 @@
 #include "tests/golden/fill.h"
 #include "tests/golden/golden_case.h"
 #include "tests/golden/golden_model.h"
+#include "train/weights.h"
 
 namespace tessera {
 namespace {
 
 struct Tolerances {
-  double logits, feat, loss, grad, zero_grad;
+  double logits, feat, loss, grad, zero_grad, bn;
 };
 
 Tolerances TolerancesOf(const Json& meta, DType compute_dtype) {
   const Json& t = meta.at("tolerance");
   const auto get = [&](const char* key) { return t.value(key, 0.0); };
-  Tolerances tolerances = {get("logits_rtol"), get("feat_rtol"), get("loss_atol"),
-                           get("grad_l2_rtol"), get("zero_grad_atol")};
+  Tolerances tolerances = {get("logits_rtol"),  get("feat_rtol"),      get("loss_atol"),
+                           get("grad_l2_rtol"), get("zero_grad_atol"), get("bn_rtol")};
   if (compute_dtype == DType::kBF16) {
-    tolerances = {kBf16OutputBar, kBf16OutputBar,
-                  kBf16OutputBar * std::abs(meta.value("loss", 1.0)), kBf16GradBar,
-                  kBf16GradBar * meta.value("grad_norm_total", 1.0)};
+    tolerances = {kBf16OutputBar,
+                  kBf16OutputBar,
+                  kBf16OutputBar * std::abs(meta.value("loss", 1.0)),
+                  kBf16GradBar,
+                  kBf16GradBar * meta.value("grad_norm_total", 1.0),
+                  kBf16OutputBar};
   }
   return tolerances;
 }
@@ -109,9 +113,11 @@ class ModelCase {
   absl::StatusOr<CaseResult> Run();
 
  private:
-  absl::Status CompareParameters(const ParameterStore& store);
+  absl::Status CompareNames(const ParameterStore& store);
   absl::Status CompareLogits(const std::string& name, const Tensor& logits);
-  absl::Status CompareTap(const std::string& name, const Tensor& tap);
+  // Taps are those of `pass`: "" or "_train".
+  absl::Status CompareTap(const std::string& pass, const std::string& name, const Tensor& tap);
+  absl::Status CompareRunningStatistics(const ParameterStore& store);
   absl::Status CompareGrad(const std::string& name, const Values& grad);
 
   const GoldenCase& golden_;
@@ -120,21 +126,21 @@ class ModelCase {
   Comparison comparison_;
 };
 
-// Names and shapes of all parameters are the reference's.
-absl::Status ModelCase::CompareParameters(const ParameterStore& store) {
+// Names and shapes of all parameters and buffers are the reference's.
+absl::Status ModelCase::CompareNames(const ParameterStore& store) {
   const Json& expected = golden_.meta.at("state_dict");
   std::map<std::string, std::vector<int64_t>> found;
-  for (const ParameterStore::Entry& entry : store.entries()) {
-    const auto dims = entry.parameter->shape().dims();
-    found[entry.name] = {dims.begin(), dims.end()};
+  for (const auto& [name, tensor] : train::StateOf(store, store.values())) {
+    const auto dims = tensor.shape().dims();
+    found[name] = {dims.begin(), dims.end()};
   }
   if (Json(found) == expected) return absl::OkStatus();
   for (const auto& [name, shape] : expected.items()) {
     if (found.count(name) == 0 || Json(found[name]) != shape) {
-      return absl::InternalError("parameter " + name + " is missing or of another shape");
+      return absl::InternalError(name + " is missing or of another shape");
     }
   }
-  return absl::InternalError("the model has parameters that the reference has not");
+  return absl::InternalError("the model has tensors that the reference has not");
 }
 
 absl::Status ModelCase::CompareLogits(const std::string& name, const Tensor& logits) {
@@ -151,9 +157,11 @@ absl::Status ModelCase::CompareLogits(const std::string& name, const Tensor& log
   return absl::OkStatus();
 }
 
-absl::Status ModelCase::CompareTap(const std::string& name, const Tensor& tap) {
-  const bool whole = golden_.file.Find("feat." + name) != nullptr;
-  if (!whole && golden_.file.Find("stat." + name) == nullptr) return absl::OkStatus();
+absl::Status ModelCase::CompareTap(const std::string& pass, const std::string& name,
+                                   const Tensor& tap) {
+  const std::string feat = "feat" + pass + "." + name, stat = "stat" + pass + "." + name;
+  const bool whole = golden_.file.Find(feat) != nullptr;
+  if (!whole && golden_.file.Find(stat) == nullptr) return absl::OkStatus();
   const std::vector<int64_t> shape = golden_.meta.at("taps").at(name);
   const Tensor f32 = ops::Cast(tap, DType::kF32);
   const Values got = ToReferenceLayout(f32, shape);
@@ -163,13 +171,12 @@ absl::Status ModelCase::CompareTap(const std::string& name, const Tensor& tap) {
     const double difference = std::abs(value - expected);
     error = difference <= error ? error : difference;
   };
-  ASSIGN_OR_RETURN(const Values expected,
-                   ReadDoubles(golden_.file, (whole ? "feat." : "stat.") + name));
+  ASSIGN_OR_RETURN(const Values expected, ReadDoubles(golden_.file, whole ? feat : stat));
   const int64_t numel = static_cast<int64_t>(got.size());
   if (whole) {
     if (expected.size() != got.size()) return absl::InternalError(name + ": other shape");
     for (int64_t i = 0; i < numel; ++i) compare(got[i], expected[i]);
-    comparison_.AddTap("feat." + name, error, tolerances_.feat * MaxAbs(expected));
+    comparison_.AddTap(feat, error, tolerances_.feat * MaxAbs(expected));
     return absl::OkStatus();
   }
   for (size_t j = 3; j < expected.size(); ++j) {
@@ -183,7 +190,31 @@ absl::Status ModelCase::CompareTap(const std::string& name, const Tensor& tap) {
     compare(std::sqrt(variance), expected[1]);
     compare(MaxAbs(got), expected[2]);
   }
-  comparison_.AddTap("stat." + name, error, tolerances_.feat * expected[2]);
+  comparison_.AddTap(stat, error, tolerances_.feat * expected[2]);
+  return absl::OkStatus();
+}
+
+// Running statistics after one forward pass in training.
+absl::Status ModelCase::CompareRunningStatistics(const ParameterStore& store) {
+  for (const ParameterStore::BufferEntry& entry : store.buffers()) {
+    const std::string& name = entry.name;
+    const Tensor& value = entry.buffer->value();
+    if (value.dtype() != DType::kF32) continue;
+    const bool whole = golden_.file.Find("bn." + name) != nullptr;
+    ASSIGN_OR_RETURN(const Values expected,
+                     ReadDoubles(golden_.file, (whole ? "bn." : "stat.bn.") + name));
+    // [mean, standard deviation, largest, samples]
+    const size_t first = whole ? 0 : 3;
+    const double largest = whole ? MaxAbs(expected) : expected.at(2);
+    double error = 0;
+    for (size_t j = first; j < expected.size(); ++j) {
+      const auto k = static_cast<int64_t>(j - first);
+      const int64_t at = whole ? k : SampleIndex(name, k, value.numel());
+      const double difference = std::abs(value.data<float>()[at] - expected[j]);
+      error = difference <= error ? error : difference;
+    }
+    comparison_.Add("bn." + name, error, tolerances_.bn * largest);
+  }
   return absl::OkStatus();
 }
 
@@ -217,7 +248,7 @@ absl::Status ModelCase::CompareGrad(const std::string& name, const Values& grad)
 absl::StatusOr<CaseResult> ModelCase::Run() {
   ASSIGN_OR_RETURN(const std::unique_ptr<ImageModel> model, MakeGoldenModel(golden_.meta));
   ParameterStore store(*model, /*seed=*/0, compute_dtype_ == DType::kBF16);
-  RETURN_IF_ERROR(CompareParameters(store));
+  RETURN_IF_ERROR(CompareNames(store));
   FillParameters(golden_.meta, store);
   const Json& x = golden_.meta.at("x");
   Tensor images = GoldenImages(x.at("fill_input_name"), x.at("shape"));
@@ -227,20 +258,21 @@ absl::StatusOr<CaseResult> ModelCase::Run() {
   context.compute_dtype = compute_dtype_;
   absl::Status tap_status;
   context.tap = [&](absl::string_view name, const Tensor& output) {
-    tap_status.Update(CompareTap(std::string(name), output));
+    tap_status.Update(CompareTap(context.training ? "_train" : "", std::string(name), output));
   };
   RETURN_IF_ERROR(CompareLogits("out.logits_eval", model->Forward(images, context)));
   RETURN_IF_ERROR(tap_status);
 
   context.training = true;
-  context.tap = nullptr;
   Tape tape;
   store.Watch(tape, /*accumulate=*/false);
   tape.Watch(images, images_grad, /*accumulate=*/false);
   const Tensor logits = model->Forward(images, context);
   const std::vector<int32_t> labels = golden_.meta.at("labels");
   const Tensor loss = SoftmaxCrossEntropy(logits, ops::SmoothedOneHot(labels, logits.dim(1), 0.0));
+  RETURN_IF_ERROR(tap_status);
   RETURN_IF_ERROR(CompareLogits("out.logits_train", logits));
+  RETURN_IF_ERROR(CompareRunningStatistics(store));
   ASSIGN_OR_RETURN(const Values expected_loss, ReadDoubles(golden_.file, "out.loss"));
   comparison_.Add("out.loss", std::abs(*loss.data<float>() - expected_loss.at(0)),
                   tolerances_.loss);

@@ -11,6 +11,7 @@
 #include "train/config.h"
 #include "train/schedule.h"
 #include "train/step.h"
+#include "train/weights.h"
 
 namespace tessera {
 namespace {
@@ -75,15 +76,15 @@ absl::Status CompareSeries(const GoldenCase& golden, const std::string& name,
   return absl::OkStatus();
 }
 
-// L2 error over all parameters together; `flat` has the layout of the store's values.
-absl::Status CompareParameters(const GoldenCase& golden, const std::string& kind,
-                               const ParameterStore& store, const Tensor& flat, DType compute_dtype,
-                               Comparison* comparison) {
+// L2 error over all tensors of a kind together: "final" and "ema" parameters, "bn" statistics.
+absl::Status CompareTensors(const GoldenCase& golden, const std::string& kind,
+                            const std::vector<NamedTensor>& tensors, DType compute_dtype,
+                            Comparison* comparison) {
   double error = 0, norm = 0;
-  for (const ParameterStore::Entry& entry : store.entries()) {
+  for (const auto& [name, tensor] : tensors) {
     ASSIGN_OR_RETURN(const std::vector<double> expected,
-                     ReadDoubles(golden.file, absl::StrCat(kind, ".", entry.name)));
-    const float* got = flat.data<float>() + entry.offset;
+                     ReadDoubles(golden.file, absl::StrCat(kind, ".", name)));
+    const float* got = tensor.data<float>();
     for (size_t i = 0; i < expected.size(); ++i) {
       error += (got[i] - expected[i]) * (got[i] - expected[i]);
       norm += expected[i] * expected[i];
@@ -117,18 +118,27 @@ absl::StatusOr<CaseResult> RunTrainingCase(const GoldenCase& golden, DType compu
   for (int64_t t = 0; t < schedule.total_steps; ++t) {
     const GoldenBatch& batch = batches[t % batches.size()];
     ASSIGN_OR_RETURN(const train::StepResult result,
-                     train::TrainStep(*model, store, optimizer, options, batch.images, batch.targets, t,
-                               schedule.LearningRate(t)));
+                     train::TrainStep(*model, store, optimizer, options, batch.images,
+                                      batch.targets, t, schedule.LearningRate(t)));
     losses.push_back(result.loss);
     norms.push_back(result.grad_norm);
   }
   Comparison comparison(golden.name);
   RETURN_IF_ERROR(CompareSeries(golden, "out.loss", losses, compute_dtype, &comparison));
   RETURN_IF_ERROR(CompareSeries(golden, "out.grad_norm", norms, compute_dtype, &comparison));
+  const auto parameters_of = [&](const Tensor& values) {
+    return train::SlicesOf(store, store.Trained(values));
+  };
+  std::vector<NamedTensor> statistics;
+  for (const ParameterStore::BufferEntry& entry : store.buffers()) {
+    const Tensor& value = entry.buffer->value();
+    if (value.dtype() == DType::kF32) statistics.emplace_back(entry.name, value);
+  }
   RETURN_IF_ERROR(
-      CompareParameters(golden, "final", store, store.values(), compute_dtype, &comparison));
-  RETURN_IF_ERROR(
-      CompareParameters(golden, "ema", store, optimizer.averages(), compute_dtype, &comparison));
+      CompareTensors(golden, "final", parameters_of(store.values()), compute_dtype, &comparison));
+  RETURN_IF_ERROR(CompareTensors(golden, "ema", parameters_of(optimizer.averages()), compute_dtype,
+                                 &comparison));
+  RETURN_IF_ERROR(CompareTensors(golden, "bn", statistics, compute_dtype, &comparison));
   return comparison.result();
 }
 

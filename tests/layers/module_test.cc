@@ -81,5 +81,34 @@ TEST(ParameterStore, AGradientThroughTheBf16CopyReachesTheParameter) {
   EXPECT_EQ(store.Find("head.fc.weight")->grad().data<float>()[0], 0.0f);
 }
 
+class Counted : public Module {
+ public:
+  Counted()
+      : average(AddBuffer("average", {3}, DType::kF32, 2)),
+        weight(AddParameter("weight", {5}, Init::Ones())),
+        steps(AddBuffer("steps", {}, DType::kI64, 7)) {}
+  Buffer& average;
+  Parameter& weight;
+  Buffer& steps;
+};
+
+TEST(ParameterStore, KeepsBuffersBehindTheParameters) {
+  Counted module;
+  ParameterStore store(module, 1, true);
+  ASSERT_EQ(store.buffers().size(), 2u);
+  EXPECT_EQ(store.buffers()[0].name, "average");
+  EXPECT_EQ(store.buffers()[0].offset, 16);
+  EXPECT_EQ(module.average.value().raw(), store.values().data<float>() + 16);
+  EXPECT_EQ(module.average.value().data<float>()[2], 2.0f);
+  EXPECT_EQ(*module.steps.value().data<int64_t>(), 7);
+  EXPECT_EQ(store.values().numel(), 32);
+  EXPECT_EQ(store.grads().numel(), 16);
+  EXPECT_EQ(store.bf16().numel(), 16);
+  EXPECT_EQ(store.num_parameters(), 5);
+  module.weight.value().data<float>()[1] = 3.0f;
+  store.RefreshCopies();
+  EXPECT_EQ(static_cast<float>(store.bf16().data<BF16>()[1]), 3.0f);
+}
+
 }  // namespace
 }  // namespace tessera

@@ -19,6 +19,7 @@ class Net : public Module {
     AddChild<layers::Linear>("fc", 5, 3);
     AddChild<layers::LayerNorm>("norm", 7);
     AddParameter("table", {2, 9}, Init::Uniform(1.0));
+    AddBuffer("running", {3}, DType::kF32, 4);
   }
 };
 
@@ -84,11 +85,25 @@ TEST_F(Optimizers, GapsBetweenParametersStayZero) {
   for (const auto& entry : store_.entries()) {
     std::fill_n(used.begin() + entry.offset, entry.parameter->shape().numel(), true);
   }
+  std::fill_n(used.begin() + store_.buffers()[0].offset, 3, true);
   for (size_t i = 0; i < used.size(); ++i) {
     if (!used[i]) {
       ASSERT_EQ(store_.values().data<float>()[i], 0);
       ASSERT_EQ(optimizer.averages().data<float>()[i], 0);
     }
+  }
+}
+
+TEST_F(Optimizers, AverageBuffersAndLeaveThemAlone) {
+  Optimizer optimizer(OptimConfig(), store_, 0.75);
+  const Tensor& running = store_.buffers().at(0).buffer->value();
+  std::fill_n(running.data<float>(), 3, 8.0f);
+  SetGrads(1);
+  optimizer.Step(0.1, 1.0);
+  const float* average = optimizer.averages().data<float>() + store_.buffers()[0].offset;
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(running.data<float>()[i], 8.0f);
+    EXPECT_EQ(average[i], 0.75f * 4 + 0.25f * 8);
   }
 }
 

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
+
+#include "layers/norm.h"
 #include "tests/core/faulty_file_system.h"
 #include "train/checkpoint.h"
 
@@ -75,8 +78,8 @@ TEST_F(Weights, AreTheSameAfterExportAndLoad) {
 TEST_F(Weights, ComeFromCheckpointsAveragedOrNot) {
   const Built last(1), averaged(2);
   CheckpointContents contents;
-  contents.groups["model"] = SlicesOf(last.store, last.store.values());
-  contents.groups["ema"] = SlicesOf(averaged.store, averaged.store.values());
+  contents.groups["model"] = StateOf(last.store, last.store.values());
+  contents.groups["ema"] = StateOf(averaged.store, averaged.store.values());
   ASSERT_TRUE(SaveCheckpoint(fs_, "/run/best", contents).ok());
   Built target(3);
   ASSERT_TRUE(LoadWeights(fs_, "/run/best", target.store).ok());
@@ -97,8 +100,8 @@ TEST_F(Weights, ErrorsListNamesWithSuggestions) {
       "");
   EXPECT_EQ(
       ErrorOf({{"stem.conv.wieght", weight}, {"stem.conv.bias", bias}, {"head.fc.weight", weight}}),
-      "/w does not fit the model: 1 of 3 parameters match\n"
-      "  shape: head.fc.weight is [4, 5] in the file, expected [2, 3]\n"
+      "/w does not fit the model: 1 of 3 tensors match\n"
+      "  shape: head.fc.weight is F32[4, 5] in the file, expected F32[2, 3]\n"
       "  not in the file: stem.conv.weight; did you mean 'stem.conv.wieght'?\n"
       "  not in the model: stem.conv.wieght; did you mean 'stem.conv.weight'?");
   std::vector<NamedTensor> many = {
@@ -106,13 +109,57 @@ TEST_F(Weights, ErrorsListNamesWithSuggestions) {
   for (int i = 0; i < 7; ++i) many.emplace_back(absl::StrCat("unknown_", i), bias);
   EXPECT_THAT(ErrorOf(many), HasSubstr("not in the model: 2 more"));
   EXPECT_EQ(ErrorOf(many, {.strict = false}), "");
-  EXPECT_THAT(ErrorOf({{"x", bias}}, {.strict = false}), HasSubstr("0 of 3 parameters match"));
+  EXPECT_THAT(ErrorOf({{"x", bias}}, {.strict = false}), HasSubstr("0 of 3 tensors match"));
   EXPECT_THAT(ErrorOf({{"stem.conv.bias", weight}}, {.strict = false}),
-              HasSubstr("stem.conv.bias is [4, 5] in the file, expected [4]"));
+              HasSubstr("stem.conv.bias is F32[4, 5] in the file, expected F32[4]"));
   Built built(1);
   EXPECT_THAT(LoadWeights(fs_, "/x.pth", built.store).status().message(),
               HasSubstr("pickled weights are not read"));
   EXPECT_EQ(LoadWeights(fs_, "/none", built.store).status().code(), absl::StatusCode::kNotFound);
+}
+
+class Normed : public Module {
+ public:
+  Normed() { AddChild<layers::BatchNorm>("norm", 2, layers::BatchNorm::Options{}); }
+};
+
+TEST_F(Weights, BuffersAreSavedAndLoadedLikeParameters) {
+  Normed source_module, target_module;
+  ParameterStore source(source_module, 1, false), target(target_module, 1, false);
+  for (int64_t i = 0; i < source.values().numel(); ++i) {
+    source.values().data<float>()[i] = static_cast<float>(i);
+  }
+  *source.counters().data<int64_t>() = int64_t{1} << 40;
+  ASSERT_TRUE(ExportSafetensors(fs_, "/w", source).ok());
+  const auto report = LoadWeights(fs_, "/w", target);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->ToString(), "5 tensors loaded");
+  const auto state = StateOf(source, source.values()), loaded = StateOf(target, target.values());
+  for (size_t k = 0; k < state.size(); ++k) {
+    EXPECT_EQ(std::memcmp(state[k].second.raw(), loaded[k].second.raw(), state[k].second.bytes()),
+              0)
+        << state[k].first;
+  }
+}
+
+TEST_F(Weights, ACounterMayBeMissingButNotARunningStatistic) {
+  Normed module;
+  ParameterStore store(module, 1, false);
+  *store.counters().data<int64_t>() = 9;
+  std::vector<NamedTensor> tensors = StateOf(store, store.values());
+  ASSERT_EQ(tensors.back().first, "norm.num_batches_tracked");
+  tensors.pop_back();
+  ASSERT_TRUE(WriteSafetensors(fs_, "/w", tensors).ok());
+  EXPECT_TRUE(LoadWeights(fs_, "/w", store).ok());
+  EXPECT_EQ(*store.counters().data<int64_t>(), 9);
+  tensors.emplace_back("norm.num_batches_tracked", Tensor::Zeros({}, DType::kF32));
+  ASSERT_TRUE(WriteSafetensors(fs_, "/w", tensors).ok());
+  EXPECT_THAT(LoadWeights(fs_, "/w", store).status().message(),
+              HasSubstr("norm.num_batches_tracked is F32[] in the file, expected I64[]"));
+  tensors.resize(3);
+  ASSERT_TRUE(WriteSafetensors(fs_, "/w", tensors).ok());
+  EXPECT_THAT(LoadWeights(fs_, "/w", store).status().message(),
+              HasSubstr("not in the file: norm.running_var"));
 }
 
 TEST_F(Weights, LooseLoadingReportsWhatItLeftOut) {

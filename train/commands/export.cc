@@ -18,7 +18,8 @@ absl::Status RunExport(const Options& options) {
   RETURN_IF_ERROR(ExportSafetensors(PosixFileSystem(), options.out, *loaded.store,
                                     {{"format", "pt"}, {"model", name}}));
   absl::PrintF("%s: %s, %d tensors, %d parameters\n", options.out, name,
-               loaded.store->entries().size(), loaded.store->num_parameters());
+               StateOf(*loaded.store, loaded.store->values()).size(),
+               loaded.store->num_parameters());
   return absl::OkStatus();
 }
 
