@@ -11,6 +11,7 @@
 #include "layers/linear.h"
 #include "layers/norm.h"
 #include "models/image_model.h"
+#include "models/weight_names.h"
 
 namespace tessera {
 
@@ -81,6 +82,9 @@ class DaVit : public ImageModel {
   layers::LayerNorm* norm_pre_ = nullptr;
   Head* head_;
 };
+
+// From the names of the authors' checkpoints and of Florence-2's to ours.
+std::vector<NameRule> DaVitWeightNames();
 
 }  // namespace tessera
 

@@ -13,7 +13,8 @@ ModelVariant Variant(std::string name, DaVitConfig config, std::string top1,
           image_size,
           std::move(top1),
           [] { return DescribeConfig<DaVitConfig>(); },
-          [config](const ConfigNode& options) { return DaVit::Create(config, options); }};
+          [config](const ConfigNode& options) { return DaVit::Create(config, options); },
+          DaVitWeightNames()};
 }
 
 // The small variants differ in depth, the large ones in width: head_dim is always 32.

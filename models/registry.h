@@ -5,11 +5,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "core/status.h"
 #include "models/image_model.h"
+#include "models/weight_names.h"
 
 namespace tessera {
 
@@ -23,6 +25,13 @@ struct ModelVariant {
   // A model whose options are the variant's, changed by a map of options (or null).
   // ConfigError names the option that is wrong.
   std::function<absl::StatusOr<std::unique_ptr<ImageModel>>(const ConfigNode& options)> create;
+  // From the names in the authors' and other checkpoints to ours.
+  std::vector<NameRule> weight_names;
+  // The value of a parameter of shape `to` from a tensor of another shape (f32) that a checkpoint
+  // has under its name, such as a position table of another resolution; nothing where the
+  // parameter does not allow it. May be null.
+  std::function<std::optional<Tensor>(absl::string_view name, const Tensor& from, const Shape& to)>
+      resize_weight;
 };
 
 bool RegisterModels(std::vector<ModelVariant> variants);

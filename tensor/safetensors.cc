@@ -1,7 +1,6 @@
 #include "tensor/safetensors.h"
 
 #include <algorithm>
-#include <bit>
 #include <limits>
 
 #include "absl/container/flat_hash_set.h"
@@ -14,62 +13,20 @@
 namespace tessera {
 namespace {
 
-static_assert(std::endian::native == std::endian::little,
-              "tensors are stored as they lie in memory");
-
 constexpr int64_t kSizeBytes = 8;  // of the header's size
 constexpr int64_t kMaxHeaderBytes = int64_t{32} << 20;
 constexpr absl::string_view kMetadataKey = "__metadata__";
 
-// IEEE half precision; read only.
-struct F16 {
-  uint16_t bits = 0;
-
-  explicit operator float() const {
-    const uint32_t exponent = (bits >> 10) & 31;
-    const uint32_t mantissa = bits & 1023;
-    float magnitude = 0.0f;
-    if (exponent == 0) {
-      magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-    } else {
-      const uint32_t wide_exponent = exponent == 31 ? 255 : exponent + 112;
-      magnitude = std::bit_cast<float>(wide_exponent << 23 | mantissa << 13);
-    }
-    return bits & 0x8000 ? -magnitude : magnitude;
-  }
-};
-
-struct DTypeInfo {
-  SafetensorsDType dtype;
-  absl::string_view name;
-  int64_t bytes;
-};
-// In the order of the enum.
-constexpr DTypeInfo kDTypes[] = {
-    {SafetensorsDType::kF64, "F64", 8}, {SafetensorsDType::kF32, "F32", 4},
-    {SafetensorsDType::kF16, "F16", 2}, {SafetensorsDType::kBF16, "BF16", 2},
-    {SafetensorsDType::kI64, "I64", 8}, {SafetensorsDType::kI32, "I32", 4},
-    {SafetensorsDType::kI16, "I16", 2}, {SafetensorsDType::kI8, "I8", 1},
-    {SafetensorsDType::kU8, "U8", 1},   {SafetensorsDType::kBool, "BOOL", 1},
-};
-
-const DTypeInfo& InfoOf(SafetensorsDType dtype) {
-  const DTypeInfo& info = kDTypes[static_cast<int>(dtype)];
-  CHECK(info.dtype == dtype);
-  return info;
-}
-
-absl::StatusOr<SafetensorsDType> ParseDType(const Json& value) {
+absl::StatusOr<FileDType> ParseDType(const Json& value) {
   if (value.is_string()) {
-    for (const DTypeInfo& info : kDTypes) {
-      if (value.get_ref<const std::string&>() == std::string(info.name)) return info.dtype;
+    for (const FileDType dtype : kAllFileDTypes) {
+      if (value.get_ref<const std::string&>() == std::string(Name(dtype))) return dtype;
     }
   }
   return DataError(absl::StrFormat(
       "dtype %s is not supported, expected one of %s", value.dump(-1, ' ', true).substr(0, 40),
-      absl::StrJoin(kDTypes, ", ", [](std::string* out, const DTypeInfo& info) {
-        absl::StrAppend(out, info.name);
-      })));
+      absl::StrJoin(kAllFileDTypes, ", ",
+                    [](std::string* out, FileDType dtype) { absl::StrAppend(out, Name(dtype)); })));
 }
 
 // A list of non-negative integers.
@@ -85,27 +42,13 @@ absl::StatusOr<std::vector<int64_t>> ParseSizes(const Json& value, absl::string_
   return DataError(absl::StrFormat("%s: expected a list of non-negative integers", key));
 }
 
-// Bytes of a tensor of this shape. The zeros of an empty one are left out of the product, so that
-// no order of multiplication overflows.
-absl::StatusOr<int64_t> BytesOf(absl::Span<const int64_t> dims, SafetensorsDType dtype) {
-  int64_t bytes = SizeOf(dtype);
-  bool is_empty = false;
-  for (const int64_t dim : dims) {
-    is_empty |= dim == 0;
-    if (dim != 0 && __builtin_mul_overflow(bytes, dim, &bytes)) {
-      return DataError(absl::StrFormat("shape [%s] is too large", absl::StrJoin(dims, ", ")));
-    }
-  }
-  return is_empty ? 0 : bytes;
-}
-
 absl::StatusOr<SafetensorsFile::Entry> ParseEntry(const std::string& name, const Json& value) {
   for (const char* key : {"dtype", "shape", "data_offsets"}) {
     if (!value.is_object() || !value.contains(key)) {
       return DataError(absl::StrFormat("'%s' is missing", key));
     }
   }
-  ASSIGN_OR_RETURN(const SafetensorsDType dtype, ParseDType(value["dtype"]));
+  ASSIGN_OR_RETURN(const FileDType dtype, ParseDType(value["dtype"]));
   ASSIGN_OR_RETURN(const std::vector<int64_t> dims, ParseSizes(value["shape"], "shape"));
   ASSIGN_OR_RETURN(const std::vector<int64_t> place,
                    ParseSizes(value["data_offsets"], "data_offsets"));
@@ -176,13 +119,6 @@ absl::StatusOr<std::string> ReadHeader(const ReadableFile& file) {
 
 }  // namespace
 
-int64_t SizeOf(SafetensorsDType dtype) { return InfoOf(dtype).bytes; }
-absl::string_view Name(SafetensorsDType dtype) { return InfoOf(dtype).name; }
-bool IsFloatingPoint(SafetensorsDType dtype) {
-  return dtype == SafetensorsDType::kF64 || dtype == SafetensorsDType::kF32 ||
-         dtype == SafetensorsDType::kF16 || dtype == SafetensorsDType::kBF16;
-}
-
 absl::StatusOr<SafetensorsFile> SafetensorsFile::Open(FileSystem& fs, const std::string& path) {
   SafetensorsFile result;
   result.path_ = path;
@@ -231,61 +167,38 @@ absl::StatusOr<const SafetensorsFile::Entry*> SafetensorsFile::FindOrError(
       absl::StrFormat("%s: no %s%s", path_, Quoted(name), DidYouMean(name, names)));
 }
 
-absl::Status SafetensorsFile::ReadBytes(const Entry& entry, void* dst) const {
-  return file_->ReadAt(data_offset_ + entry.begin, entry.end - entry.begin, dst);
-}
-
-template <typename From, typename To>
-absl::Status SafetensorsFile::ReadConverted(const Entry& entry, To* dst) const {
-  constexpr int64_t kChunkElements = 1 << 16;
-  const int64_t numel = entry.shape.numel();
-  std::vector<From> chunk(static_cast<size_t>(std::min(numel, kChunkElements)));
-  for (int64_t i = 0; i < numel; i += kChunkElements) {
-    const int64_t count = std::min(kChunkElements, numel - i);
-    RETURN_IF_ERROR(file_->ReadAt(data_offset_ + entry.begin + i * int64_t{sizeof(From)},
-                                  count * int64_t{sizeof(From)}, chunk.data()));
-    std::transform(chunk.begin(), chunk.begin() + count, dst + i,
-                   [](From value) { return static_cast<To>(value); });
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<Tensor> SafetensorsFile::Read(absl::string_view name) const {
   ASSIGN_OR_RETURN(const Entry* entry, FindOrError(name));
-  const auto read_into = [&](DType dtype, auto read) -> absl::StatusOr<Tensor> {
-    const Tensor result = Tensor::Empty(entry->shape, dtype);
-    RETURN_IF_ERROR(read(result));
+  const int64_t offset = data_offset_ + entry->begin;
+  const auto as_it_is = [&](DType dtype) -> absl::StatusOr<Tensor> {
+    Tensor result = Tensor::Empty(entry->shape, dtype);
+    RETURN_IF_ERROR(file_->ReadAt(offset, result.bytes(), result.raw()));
     return result;
   };
-  const auto as_it_is = [&](DType dtype) {
-    return read_into(dtype, [&](const Tensor& t) { return ReadBytes(*entry, t.raw()); });
+  const auto as = [&](auto element) -> absl::StatusOr<Tensor> {
+    using T = decltype(element);
+    Tensor result = Tensor::Empty(entry->shape, kDTypeOf<T>);
+    const absl::Span<T> elements(result.data<T>(), static_cast<size_t>(result.numel()));
+    RETURN_IF_ERROR(ReadElements(*file_, offset, entry->dtype, elements));
+    return result;
   };
   switch (entry->dtype) {
-    case SafetensorsDType::kF64:
+    case FileDType::kF64:
       return as_it_is(DType::kF64);
-    case SafetensorsDType::kF32:
-      return as_it_is(DType::kF32);
-    case SafetensorsDType::kBF16:
+    case FileDType::kBF16:
       return as_it_is(DType::kBF16);
-    case SafetensorsDType::kI64:
+    case FileDType::kI64:
       return as_it_is(DType::kI64);
-    case SafetensorsDType::kI32:
-      return as_it_is(DType::kI32);
-    case SafetensorsDType::kU8:
-    case SafetensorsDType::kBool:
+    case FileDType::kU8:
+    case FileDType::kBool:
       return as_it_is(DType::kU8);
-    case SafetensorsDType::kF16:
-      return read_into(DType::kF32, [&](const Tensor& t) {
-        return ReadConverted<F16>(*entry, t.data<float>());
-      });
-    case SafetensorsDType::kI16:
-      return read_into(DType::kI32, [&](const Tensor& t) {
-        return ReadConverted<int16_t>(*entry, t.data<int32_t>());
-      });
-    case SafetensorsDType::kI8:
-      return read_into(DType::kI32, [&](const Tensor& t) {
-        return ReadConverted<int8_t>(*entry, t.data<int32_t>());
-      });
+    case FileDType::kF32:
+    case FileDType::kF16:
+      return as(float());
+    case FileDType::kI32:
+    case FileDType::kI16:
+    case FileDType::kI8:
+      return as(int32_t());
   }
   LOG(FATAL) << "dtype " << static_cast<int>(entry->dtype);
 }
@@ -297,19 +210,11 @@ absl::Status SafetensorsFile::ReadAsF32(absl::string_view name, absl::Span<float
                                      Quoted(name), entry->shape.numel(), entry->shape.ToString(),
                                      dst.size()));
   }
-  switch (entry->dtype) {
-    case SafetensorsDType::kF32:
-      return ReadBytes(*entry, dst.data());
-    case SafetensorsDType::kF64:
-      return ReadConverted<double>(*entry, dst.data());
-    case SafetensorsDType::kF16:
-      return ReadConverted<F16>(*entry, dst.data());
-    case SafetensorsDType::kBF16:
-      return ReadConverted<BF16>(*entry, dst.data());
-    default:
-      return DataError(absl::StrFormat("%s: %s: holds %s, expected floating point", path_,
-                                       Quoted(name), Name(entry->dtype)));
+  if (!IsFloatingPoint(entry->dtype)) {
+    return DataError(absl::StrFormat("%s: %s: holds %s, expected floating point", path_,
+                                     Quoted(name), Name(entry->dtype)));
   }
+  return ReadElements(*file_, data_offset_ + entry->begin, entry->dtype, dst);
 }
 
 namespace {

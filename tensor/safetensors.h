@@ -22,33 +22,16 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "core/file_system.h"
+#include "tensor/file_dtype.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-// Element types of the format that are understood.
-enum class SafetensorsDType : uint8_t {
-  kF64,
-  kF32,
-  kF16,
-  kBF16,
-  kI64,
-  kI32,
-  kI16,
-  kI8,
-  kU8,
-  kBool
-};
-
-int64_t SizeOf(SafetensorsDType dtype);          // bytes of an element
-absl::string_view Name(SafetensorsDType dtype);  // as in the header: "F32", "BOOL"
-bool IsFloatingPoint(SafetensorsDType dtype);
 
 class SafetensorsFile {
  public:
   struct Entry {
     std::string name;
-    SafetensorsDType dtype;
+    FileDType dtype;
     Shape shape;
     int64_t begin;  // bytes from the end of the header
     int64_t end;
@@ -73,9 +56,6 @@ class SafetensorsFile {
 
  private:
   absl::StatusOr<const Entry*> FindOrError(absl::string_view name) const;
-  template <typename From, typename To>
-  absl::Status ReadConverted(const Entry& entry, To* dst) const;
-  absl::Status ReadBytes(const Entry& entry, void* dst) const;
 
   std::string path_;
   std::unique_ptr<ReadableFile> file_;

@@ -180,10 +180,10 @@ std::vector<std::string> FindDamage(FileSystem& fs, const std::string& path,
 }
 
 bool HasShapeAndDType(const SafetensorsFile::Entry& entry, const Tensor& tensor) {
-  static constexpr std::pair<SafetensorsDType, DType> kSame[] = {
-      {SafetensorsDType::kF32, DType::kF32}, {SafetensorsDType::kBF16, DType::kBF16},
-      {SafetensorsDType::kF64, DType::kF64}, {SafetensorsDType::kI64, DType::kI64},
-      {SafetensorsDType::kI32, DType::kI32}, {SafetensorsDType::kU8, DType::kU8}};
+  static constexpr std::pair<FileDType, DType> kSame[] = {
+      {FileDType::kF32, DType::kF32}, {FileDType::kBF16, DType::kBF16},
+      {FileDType::kF64, DType::kF64}, {FileDType::kI64, DType::kI64},
+      {FileDType::kI32, DType::kI32}, {FileDType::kU8, DType::kU8}};
   return entry.shape == tensor.shape() &&
          std::find(std::begin(kSame), std::end(kSame), std::pair(entry.dtype, tensor.dtype())) !=
              std::end(kSame);

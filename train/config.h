@@ -67,7 +67,7 @@ struct TrainConfig {
     v("checkpoint_blocks", checkpoint_blocks, "run blocks again in backward, to save memory");
     v("ema_decay", ema_decay, "of the averaged weights that are evaluated; 0: none",
       HalfOpen(0, 1));
-    v("init_weights", init_weights, "checkpoint or safetensors file to start from");
+    v("init_weights", init_weights, "checkpoint, safetensors or .pth file to start from");
     v("finetune", finetune, "init_weights may have another classifier");
     v("seed", seed, "of every random draw", AtLeast(0));
     v("eval_every_epochs", eval_every_epochs, "between evaluations",

@@ -50,6 +50,7 @@ int Main(int argc, char** argv) {
   AddEvalCommand(app, &result);
   AddPredictCommand(app, &result);
   AddExportCommand(app, &result);
+  AddImportCommand(app, &result);
   AddModelsCommand(app, &result);
   AddSummaryCommand(app, &result);
   AddBenchCommand(app, &result);

@@ -2,13 +2,30 @@
 
 #include "absl/strings/match.h"
 #include "models/registry.h"
+#include "tensor/torch/torch_file.h"
 #include "train/checkpoint.h"
-#include "train/weights.h"
 
 namespace tessera::train {
 
 DType ComputeDType(const TrainConfig& config) {
   return config.precision == "bf16" ? DType::kBF16 : DType::kF32;
+}
+
+absl::StatusOr<RunConfig> ConfigOfModelArgument(const std::string& argument,
+                                                const std::vector<std::string>& overrides) {
+  RunConfig config;
+  if (absl::EndsWith(argument, ".yaml") || absl::EndsWith(argument, ".yml")) {
+    RETURN_IF_ERROR(ReadConfigFile(argument, overrides, &config));
+    return config;
+  }
+  ASSIGN_OR_RETURN(const ModelVariant* variant, FindModel(argument));
+  ASSIGN_OR_RETURN(ConfigNode node,
+                   ParseYaml(absl::StrCat("model: {name: ", argument,
+                                          "}\ndata: {image_size: ", variant->image_size, "}\n"),
+                             argument));
+  for (const std::string& text : overrides) RETURN_IF_ERROR(ApplyOverride(text, &node));
+  RETURN_IF_ERROR(ReadConfig(node, &config));
+  return config;
 }
 
 absl::StatusOr<std::unique_ptr<ImageModel>> BuildModel(const ConfigNode& model,
@@ -33,18 +50,18 @@ ConfigNode ResolvedModel(const ConfigNode& model, const ImageModel& built) {
   return resolved;
 }
 
-absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::string& config_path,
-                                      const std::vector<std::string>& overrides) {
+absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::string& config,
+                                      const std::vector<std::string>& overrides, bool finetune) {
   FileSystem& fs = PosixFileSystem();
   LoadedModel loaded;
-  LoadOptions options;
-  ConfigNode node;
-  if (!config_path.empty()) {
-    ASSIGN_OR_RETURN(node, LoadConfigNode(config_path, overrides));
-  } else if (absl::EndsWith(weights, ".safetensors")) {
-    return ConfigError(absl::StrCat(weights,
-                                    ": a safetensors file does not say which model it is "
-                                    "for; name a configuration with --config"));
+  LoadOptions options = {.finetune = finetune};
+  if (!config.empty()) {
+    ASSIGN_OR_RETURN(loaded.config, ConfigOfModelArgument(config, overrides));
+  } else if (absl::EndsWith(weights, ".safetensors") || HasTorchSuffix(weights)) {
+    return ConfigError(absl::StrCat(
+        weights,
+        ": such a file does not say which model it is for; name a configuration or a model with "
+        "--config"));
   } else {
     const std::string best = BestPath(weights);
     if (!fs.Exists(JoinPath(weights, "checksums")) && fs.Exists(best)) {
@@ -52,18 +69,19 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::str
           weights, ": found a run, expected one of its checkpoints: ", best, " is its best"));
     }
     ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(fs, weights));
-    ASSIGN_OR_RETURN(node, ParseYaml(checkpoint.config(), weights + "/config.yaml"));
+    ASSIGN_OR_RETURN(ConfigNode node, ParseYaml(checkpoint.config(), weights + "/config.yaml"));
     for (const std::string& text : overrides) RETURN_IF_ERROR(ApplyOverride(text, &node));
+    RETURN_IF_ERROR(ReadConfig(node, &loaded.config));
     loaded.class_names = checkpoint.state().class_names;
     options.ema = checkpoint.group("ema") != nullptr;
   }
-  RETURN_IF_ERROR(ReadConfig(node, &loaded.config));
   ASSIGN_OR_RETURN(loaded.model, BuildModel(loaded.config.model, 0));
+  ASSIGN_OR_RETURN(options.variant, FindModel(loaded.config.model.Find("name")->scalar));
   loaded.compute_dtype = ComputeDType(loaded.config.train);
   loaded.store = std::make_unique<ParameterStore>(*loaded.model, /*seed=*/0,
                                                   loaded.compute_dtype == DType::kBF16);
-  ASSIGN_OR_RETURN(const LoadReport report, LoadWeights(fs, weights, *loaded.store, options));
-  LOG(INFO) << weights << ": " << report.ToString();
+  ASSIGN_OR_RETURN(loaded.report, LoadWeights(fs, weights, *loaded.store, options));
+  LOG(INFO) << weights << ": " << loaded.report.ToString();
   return loaded;
 }
 

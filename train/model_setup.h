@@ -8,10 +8,16 @@
 
 #include "models/image_model.h"
 #include "train/config.h"
+#include "train/weights.h"
 
 namespace tessera::train {
 
 DType ComputeDType(const TrainConfig& config);
+
+// `argument` is the path of a YAML file, or the name of a registered model, which stands for the
+// defaults with that model at its own image size.
+absl::StatusOr<RunConfig> ConfigOfModelArgument(const std::string& argument,
+                                                const std::vector<std::string>& overrides);
 
 // The model that `model:` of a configuration describes: its name, and options that change the
 // variant's. Without a num_classes option it gets `default_classes`, unless that is 0.
@@ -28,12 +34,15 @@ struct LoadedModel {
   std::unique_ptr<ImageModel> model;
   std::unique_ptr<ParameterStore> store;  // holds the averaged weights where there are some
   DType compute_dtype = DType::kF32;
+  LoadReport report;
 };
 
-// `weights` is a checkpoint of a run, which brings its own configuration, or a safetensors file,
-// for which `config_path` must name one. Overrides apply to either.
-absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::string& config_path,
-                                      const std::vector<std::string>& overrides);
+// `weights` is a checkpoint of a run, which brings its own configuration, or a file of safetensors
+// or of torch.save, for which `config` must name one, or just a model. Overrides apply to either.
+// With `finetune`, the classifier need not be in the file.
+absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::string& config,
+                                      const std::vector<std::string>& overrides,
+                                      bool finetune = false);
 
 }  // namespace tessera::train
 

@@ -11,7 +11,7 @@
 #include "absl/time/clock.h"
 #include "core/allocator.h"
 #include "data/loader.h"
-#include "models/image_model.h"
+#include "models/registry.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/machine_rates.h"
@@ -105,8 +105,10 @@ absl::Status Run::OpenModel(bool resume) {
   store_ =
       std::make_unique<ParameterStore>(*model_, state_.seed, ComputeDType(train) == DType::kBF16);
   if (!train.init_weights.empty() && !resume) {
+    ASSIGN_OR_RETURN(const ModelVariant* variant, FindModel(state_.model));
     ASSIGN_OR_RETURN(const LoadReport report,
-                     LoadWeights(fs_, train.init_weights, *store_, {.finetune = train.finetune}));
+                     LoadWeights(fs_, train.init_weights, *store_,
+                                 {.finetune = train.finetune, .variant = variant}));
     LOG(INFO) << train.init_weights << ": " << report.ToString();
   }
   optimizer_ = std::make_unique<Optimizer>(config_.optim, *store_, train.ema_decay);

@@ -1,13 +1,15 @@
 #include "train/weights.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
 #include "core/edit_distance.h"
 #include "core/status.h"
-#include "train/checkpoint.h"
+#include "train/weight_source.h"
 
 namespace tessera::train {
 namespace {
@@ -19,43 +21,70 @@ bool IsClassifier(absl::string_view name) { return absl::StartsWith(name, "head.
 // Which tensors of a state to load, and the report.
 struct Plan {
   std::vector<NamedTensor> to_load;
+  std::vector<std::pair<NamedTensor, Tensor>> resized;  // and their new values
   LoadReport report;
 };
 
+bool IsCounter(const Tensor& tensor) { return tensor.dtype() == DType::kI64; }
+
 // True if the file's tensor can be read into the model's.
-bool Fits(const SafetensorsFile::Entry& entry, const Tensor& tensor) {
-  const bool is_counter = tensor.dtype() == DType::kI64;
+bool Fits(const WeightSource::Entry& entry, const Tensor& tensor) {
   return entry.shape == tensor.shape() &&
-         (is_counter ? entry.dtype == SafetensorsDType::kI64 : IsFloatingPoint(entry.dtype));
+         (IsCounter(tensor) ? entry.dtype == FileDType::kI64 : IsFloatingPoint(entry.dtype));
 }
 
-Plan MakePlan(const SafetensorsFile& file, const std::vector<NamedTensor>& state,
-              const LoadOptions& options) {
-  Plan plan;
-  LoadReport& report = plan.report;
-  std::set<std::string> known;
-  for (const auto& [name, tensor] : state) {
-    known.insert(name);
-    const SafetensorsFile::Entry* entry = file.Find(name);
-    const bool is_counter = tensor.dtype() == DType::kI64;
-    if (entry != nullptr && Fits(*entry, tensor)) {
-      plan.to_load.emplace_back(name, tensor);
-    } else if (options.finetune && IsClassifier(name)) {
-      report.fresh.push_back(name);
-    } else if (entry == nullptr) {
-      if (!is_counter) report.missing.push_back(name);
+// The tensor's value from one of another shape, where the model's family knows how.
+absl::StatusOr<std::optional<Tensor>> Resized(const WeightSource::Entry& entry,
+                                              const Tensor& tensor, const LoadOptions& options) {
+  if (options.variant == nullptr || !options.variant->resize_weight || IsCounter(tensor) ||
+      !IsFloatingPoint(entry.dtype)) {
+    return std::nullopt;
+  }
+  const Tensor from = Tensor::Empty(entry.shape, DType::kF32);
+  RETURN_IF_ERROR(entry.read(from));
+  return options.variant->resize_weight(entry.name, from, tensor.shape());
+}
+
+absl::Status PlanTensor(const WeightSource& source, const NamedTensor& of_model,
+                        const LoadOptions& options, Plan* plan) {
+  LoadReport& report = plan->report;
+  const auto& [name, tensor] = of_model;
+  const WeightSource::Entry* entry = source.Find(name);
+  if (entry != nullptr && Fits(*entry, tensor)) {
+    plan->to_load.push_back(of_model);
+  } else if (options.finetune && IsClassifier(name)) {
+    report.fresh.push_back(name);
+  } else if (entry == nullptr) {
+    if (!IsCounter(tensor)) report.missing.push_back(name);
+  } else {
+    ASSIGN_OR_RETURN(std::optional<Tensor> resized, Resized(*entry, tensor, options));
+    if (resized) {
+      report.resized.push_back(absl::StrFormat("%s from %s to %s", name, entry->shape.ToString(),
+                                               tensor.shape().ToString()));
+      plan->resized.emplace_back(of_model, *std::move(resized));
     } else {
       report.mismatched.push_back(absl::StrFormat(
           "%s is %s%s in the file, expected %s%s", name, Name(entry->dtype),
-          entry->shape.ToString(), is_counter ? "I64" : "F32", tensor.shape().ToString()));
+          entry->shape.ToString(), IsCounter(tensor) ? "I64" : "F32", tensor.shape().ToString()));
     }
   }
-  for (const SafetensorsFile::Entry& entry : file.entries()) {
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Plan> MakePlan(const WeightSource& source, const std::vector<NamedTensor>& state,
+                              const LoadOptions& options) {
+  Plan plan;
+  std::set<std::string> known;
+  for (const NamedTensor& of_model : state) {
+    known.insert(of_model.first);
+    RETURN_IF_ERROR(PlanTensor(source, of_model, options, &plan));
+  }
+  for (const WeightSource::Entry& entry : source.entries()) {
     const bool passed_over =
         !IsFloatingPoint(entry.dtype) || (options.finetune && IsClassifier(entry.name));
-    if (!passed_over && known.count(entry.name) == 0) report.unexpected.push_back(entry.name);
+    if (!passed_over && known.count(entry.name) == 0) plan.report.unexpected.push_back(entry.name);
   }
-  report.num_loaded = static_cast<int64_t>(plan.to_load.size());
+  plan.report.num_loaded = static_cast<int64_t>(plan.to_load.size() + plan.resized.size());
   return plan;
 }
 
@@ -89,19 +118,18 @@ absl::Status CheckFit(const std::string& path, const LoadReport& report, int64_t
   return DataError(text);
 }
 
-absl::StatusOr<LoadReport> LoadFrom(const SafetensorsFile& file, ParameterStore& store,
+absl::StatusOr<LoadReport> LoadFrom(const WeightSource& source, ParameterStore& store,
                                     const LoadOptions& options) {
   const std::vector<NamedTensor> state = StateOf(store, store.values());
-  Plan plan = MakePlan(file, state, options);
-  RETURN_IF_ERROR(CheckFit(file.path(), plan.report, static_cast<int64_t>(state.size()), options));
+  ASSIGN_OR_RETURN(Plan plan, MakePlan(source, state, options));
+  RETURN_IF_ERROR(
+      CheckFit(source.path(), plan.report, static_cast<int64_t>(state.size()), options));
   for (const auto& [name, tensor] : plan.to_load) {
-    if (tensor.dtype() == DType::kF32) {
-      RETURN_IF_ERROR(
-          file.ReadAsF32(name, {tensor.data<float>(), static_cast<size_t>(tensor.numel())}));
-    } else {
-      ASSIGN_OR_RETURN(const Tensor read, file.Read(name));
-      tensor.CopyFrom(read);
-    }
+    RETURN_IF_ERROR(source.Find(name)->read(tensor));
+  }
+  for (const auto& [of_model, value] : plan.resized) {
+    of_model.second.CopyFrom(value);
+    LOG(INFO) << source.path() << ": resized " << of_model.first << " to " << value.shape();
   }
   store.RefreshCopies();
   return std::move(plan.report);
@@ -116,6 +144,7 @@ std::string LoadReport::ToString() const {
     absl::StrAppend(&text, ", ", names.size(), " ", what, " (", names.front(),
                     names.size() > 1 ? ", ...)" : ")");
   };
+  append("resized", resized);
   append("left fresh", fresh);
   append("not in the file", missing);
   append("not in the model", unexpected);
@@ -124,26 +153,12 @@ std::string LoadReport::ToString() const {
 
 absl::StatusOr<LoadReport> LoadWeights(FileSystem& fs, const std::string& path,
                                        ParameterStore& store, const LoadOptions& options) {
-  for (const char* suffix : {".pth", ".pt", ".bin", ".ckpt"}) {
-    if (!absl::EndsWith(path, suffix)) continue;
-    return DataError(
-        absl::StrFormat("%s: pickled weights are not read; in Python, "
-                        "safetensors.torch.save_file writes those that are",
-                        path));
-  }
-  const absl::StatusOr<FileInfo> info = fs.Stat(ResolveReplaced(fs, path));
-  if (!info.ok()) return info.status();
-  if (!info->is_directory) {
-    ASSIGN_OR_RETURN(const SafetensorsFile file, SafetensorsFile::Open(fs, path));
-    return LoadFrom(file, store, options);
-  }
-  ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::Open(fs, path));
-  const char* const group = options.ema ? "ema" : "model";
-  const SafetensorsFile* const file = checkpoint.group(group);
-  if (file == nullptr) {
-    return absl::NotFoundError(absl::StrFormat("%s: holds no %s.safetensors", path, group));
-  }
-  return LoadFrom(*file, store, options);
+  ASSIGN_OR_RETURN(const WeightSource source,
+                   WeightSource::Open(fs, path, options.ema,
+                                      options.variant == nullptr
+                                          ? absl::Span<const NameRule>()
+                                          : absl::MakeConstSpan(options.variant->weight_names)));
+  return LoadFrom(source, store, options);
 }
 
 std::vector<NamedTensor> SlicesOf(const ParameterStore& store, const Tensor& flat,

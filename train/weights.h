@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "core/file_system.h"
 #include "layers/module.h"
+#include "models/registry.h"
 #include "tensor/safetensors.h"
 
 namespace tessera::train {
@@ -25,11 +26,14 @@ struct LoadOptions {
   // shape or is not there, as for another set of classes.
   bool finetune = false;
   bool ema = false;  // of a checkpoint: its averaged weights instead of the last ones
+  // Whose names and resizing of weights to follow; null: only our own names and shapes.
+  const ModelVariant* variant = nullptr;
 };
 
 // Names of the model's and of the file's tensors, by what became of them.
 struct LoadReport {
-  int64_t num_loaded = 0;
+  int64_t num_loaded = 0;               // resized ones included
+  std::vector<std::string> resized;     // for another resolution, both shapes included
   std::vector<std::string> fresh;       // of the classifier, for fine-tuning
   std::vector<std::string> missing;     // not in the file
   std::vector<std::string> unexpected;  // not in the model
@@ -38,11 +42,11 @@ struct LoadReport {
   std::string ToString() const;  // one line: "150 tensors loaded, 2 left fresh (head.fc.bias, ...)"
 };
 
-// Fills `store`, buffers included, from a safetensors file or a checkpoint directory, rounding to
-// f32, and brings the bf16 copies up to date. Counters that the file lacks keep their values, and
-// tensors of integers that the model does not know (index tables of other programs) are passed
-// over, as PyTorch does it. When the file does not fit, the DataError lists the
-// first names with suggestions and `store` is unchanged.
+// Fills `store`, buffers included, from a safetensors file, a file of torch.save or a checkpoint
+// directory, rounding to f32, and brings the bf16 copies up to date. Counters that the file lacks
+// keep their values, and tensors of integers that the model does not know (index tables of other
+// programs) are passed over, as PyTorch does it. When the file does not fit, the DataError lists
+// the first names with suggestions and `store` is unchanged.
 absl::StatusOr<LoadReport> LoadWeights(FileSystem& fs, const std::string& path,
                                        ParameterStore& store, const LoadOptions& options = {});
 

@@ -293,5 +293,40 @@ TEST(Registry, FindsEveryModelAndDescribesItsOptions) {
   EXPECT_THAT(std::string(unknown.status().message()), HasSubstr("did you mean 'davit_tiny'?"));
 }
 
+TEST(DaVit, KnowsTheNamesOfOtherCheckpoints) {
+  const std::vector<NameRule>& rules = (*FindModel("davit_base_fl"))->weight_names;
+  const auto renamed = [&](absl::string_view name) {
+    return RenameWeight(name, rules).value_or("left out");
+  };
+  const std::map<std::string, std::string> names = {
+      {"patch_embeds.0.norm.weight", "stem.norm.weight"},
+      {"patch_embeds.3.proj.bias", "stages.3.downsample.conv.bias"},
+      {"main_blocks.2.8.1.cpe.1.proj.weight", "stages.2.blocks.8.1.cpe2.proj.weight"},
+      {"main_blocks.0.0.0.attn.qkv.bias", "stages.0.blocks.0.0.attn.qkv.bias"},
+      {"norms.bias", "head.norm.bias"},
+      {"head.weight", "head.fc.weight"},
+      {"head.fc.weight", "head.fc.weight"},
+      {"vision_tower.convs.0.proj.weight", "stem.conv.weight"},
+      {"vision_tower.convs.2.norm.bias", "stages.2.downsample.norm.bias"},
+      {"vision_tower.blocks.2.7.spatial_block.conv1.fn.dw.weight",
+       "stages.2.blocks.7.spatial_block.cpe1.proj.weight"},
+      {"vision_tower.blocks.0.0.channel_block.channel_attn.fn.qkv.weight",
+       "stages.0.blocks.0.channel_block.attn.qkv.weight"},
+      {"vision_tower.blocks.0.0.spatial_block.window_attn.norm.bias",
+       "stages.0.blocks.0.spatial_block.norm1.bias"},
+      {"vision_tower.blocks.3.0.channel_block.ffn.fn.net.fc2.weight",
+       "stages.3.blocks.0.channel_block.mlp.fc2.weight"},
+      {"vision_tower.blocks.3.0.channel_block.ffn.norm.weight",
+       "stages.3.blocks.0.channel_block.norm2.weight"},
+      {"language_model.model.shared.weight", "left out"}};
+  for (const auto& [from, to] : names) EXPECT_EQ(renamed(from), to);
+  // Names of our own stay.
+  for (const char* model : {"davit_tiny", "davit_base_fl"}) {
+    Make(model, "{}")->VisitParameters([&](const std::string& name, Parameter&) {
+      EXPECT_EQ(renamed(name), name);
+    });
+  }
+}
+
 }  // namespace
 }  // namespace tessera

@@ -18,6 +18,7 @@
 #include "core/check.h"
 #include "core/file_system.h"
 #include "core/status.h"
+#include "tensor/safetensors.h"
 #include "tests/data/data_testing.h"
 
 namespace tessera::train {
@@ -173,6 +174,10 @@ TEST_F(ProgramTest, MistakesAreOneLineAndAnExitCode) {
       {{"eval", folder_ / "none"}, 3, "none"},
       {{"predict", folder_ / "none", "a.jpg"}, 3, "none"},
       {{"export", folder_ / "none", "a.safetensors"}, 3, "none"},
+      {{"import", folder_ / "none.pth", "a", "--model", "davit_tiny"}, 3, "none.pth"},
+      {{"import", "tests/tensor/torch_fixtures/hostile.pth", folder_ / "none", "--model", "davit"},
+       3,
+       "data.pkl: byte"},
       {{"summary", "davit_tinny"}, 2, "did you mean 'davit_tiny'?"},
       {{"bench", "davit_tiny", "train.batch_size=1000000"}, 4, "is available"},
       {{"bench", "davit_tiny", "--steps", "0"}, 2, "--steps"},
@@ -314,6 +319,58 @@ TEST_F(ProgramTest, EvaluatesPredictsAndExportsWhatItTrained) {
   EXPECT_EQ(std::count(predicted.out.begin(), predicted.out.end(), '\n'), 4);
   EXPECT_THAT(predicted.err, HasSubstr("1 of 2 pictures"));
   EXPECT_EQ(Run({"export", best, folder_ / "none/a.safetensors"}).code, 3);
+}
+
+// Imports what torch.save wrote of the authors' DaViT; torch_fixtures/make.py says what it holds.
+TEST_F(ProgramTest, ImportsCheckpointsOfPyTorch) {
+  const std::string pth = "tests/tensor/torch_fixtures/davit.pth", out = folder_ / "w.safetensors";
+  folder_.Write("model.yaml",
+                "model: {name: davit, depths: [1, 1], embed_dims: [4, 8], num_heads: [1, 2], "
+                "num_classes: 3}\ndata: {image_size: 32}\n");
+  const std::string model = folder_ / "model.yaml";
+  const Program::Ended imported = Run({"import", pth, out, "--model", model});
+  ASSERT_EQ(imported.code, 0) << imported.err;
+  EXPECT_THAT(imported.out, HasSubstr("76 tensors loaded"));
+  const auto file = SafetensorsFile::Open(PosixFileSystem(), out);
+  ASSERT_TRUE(file.ok()) << file.status();
+  EXPECT_EQ(file->entries().size(), 76u);
+  for (size_t n = 0; n < file->entries().size(); ++n) {
+    const Tensor tensor = Unwrap(file->Read(file->entries()[n].name));
+    for (int64_t i = 0; i < tensor.numel(); ++i) {
+      ASSERT_EQ(tensor.data<float>()[i], static_cast<float>(n) + static_cast<float>(i) / 1024)
+          << file->entries()[n].name;
+    }
+  }
+  // The same bits after import, export, and import of that.
+  const std::string again = folder_ / "again.safetensors", third = folder_ / "third.safetensors";
+  ASSERT_EQ(Run({"export", out, again, "--config", model}).code, 0);
+  ASSERT_EQ(Run({"import", again, third, "--model", model}).code, 0);
+  const auto read = [](const std::string& path) {
+    return Unwrap(PosixFileSystem().ReadFile(path));
+  };
+  EXPECT_TRUE(read(out) == read(again));
+  EXPECT_TRUE(read(out) == read(third));
+
+  folder_.Write("cat.png", EncodedPicture(50, 40, 1, ".png"));
+  const Program::Ended direct = Run({"predict", pth, folder_ / "cat.png", "--config", model});
+  EXPECT_EQ(direct.code, 0) << direct.err;
+  EXPECT_EQ(direct.out, Run({"predict", out, folder_ / "cat.png", "--config", model}).out);
+
+  // Whatever does not fit is one error and no file.
+  const Arguments bad = {"import", pth, folder_ / "none", "--model", model};
+  const auto more = [&](const Arguments& overrides) {
+    Arguments arguments = bad;
+    arguments.insert(arguments.end(), overrides.begin(), overrides.end());
+    return Run(arguments);
+  };
+  EXPECT_THAT(more({"model.num_classes=4"}).err,
+              HasSubstr("head.fc.weight is F32[3, 8] in the file, expected F32[4, 8]"));
+  EXPECT_THAT(more({"model.depths=[1, 2]"}).err, HasSubstr("not in the file: stages.1.blocks.1.0"));
+  EXPECT_EQ(more({"model.depths=[1, 2]"}).code, 3);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));
+  const Program::Ended fresh = more({"model.num_classes=4", "--finetune"});
+  EXPECT_EQ(fresh.code, 0) << fresh.err;
+  EXPECT_THAT(fresh.out, HasSubstr("left fresh: head.fc.weight"));
 }
 
 TEST_F(ProgramTest, WritesPlainLinesWithoutATerminal) {

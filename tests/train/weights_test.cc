@@ -113,8 +113,6 @@ TEST_F(Weights, ErrorsListNamesWithSuggestions) {
   EXPECT_THAT(ErrorOf({{"stem.conv.bias", weight}}, {.strict = false}),
               HasSubstr("stem.conv.bias is F32[4, 5] in the file, expected F32[4]"));
   Built built(1);
-  EXPECT_THAT(LoadWeights(fs_, "/x.pth", built.store).status().message(),
-              HasSubstr("pickled weights are not read"));
   EXPECT_EQ(LoadWeights(fs_, "/none", built.store).status().code(), absl::StatusCode::kNotFound);
 }
 
@@ -179,6 +177,41 @@ TEST_F(Weights, LooseLoadingReportsWhatItLeftOut) {
       "1 tensors loaded, 2 not in the file (stem.conv.weight, ...), 1 not in the model (other)");
   EXPECT_EQ(built.First("stem.conv.bias"), 0.0f);
   EXPECT_EQ(built.First("stem.conv.weight"), weight);
+}
+
+// The table [2, 3] takes the first rows of a larger one.
+std::optional<Tensor> FirstRows(absl::string_view name, const Tensor& from, const Shape& to) {
+  if (name != "head.fc.weight" || from.dim(0) < to[0]) return std::nullopt;
+  return from.Slice(0, to[0]);
+}
+
+TEST_F(Weights, TakeNamesAndResizingOfTheFamily) {
+  ModelVariant variant;
+  variant.weight_names = {{"body", "stem.conv"}, {"table", "head.fc.weight"}, {"extra", ""}};
+  variant.resize_weight = FirstRows;
+  const std::vector<float> rows = {0, 1, 2, 3, 4, 5, 6, 7, 8};
+  std::vector<NamedTensor> tensors = {{"body.weight", Tensor::Zeros({4, 5}, DType::kF32)},
+                                      {"body.bias", Tensor::Zeros({4}, DType::kF32)},
+                                      {"table", Tensor::From<float>({3, 3}, rows)},
+                                      {"extra.x", Tensor::Zeros({1}, DType::kF32)}};
+  ASSERT_TRUE(WriteSafetensors(fs_, "/w", tensors).ok());
+  Built built(1);
+  const auto report = LoadWeights(fs_, "/w", built.store, {.variant = &variant});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_THAT(report->resized, ElementsAre("head.fc.weight from [3, 3] to [2, 3]"));
+  EXPECT_EQ(report->ToString(),
+            "3 tensors loaded, 1 resized (head.fc.weight from [3, 3] to [2, 3])");
+  const Tensor& table = built.store.Find("head.fc.weight")->value();
+  EXPECT_TRUE(std::equal(rows.begin(), rows.begin() + 6, table.data<float>()));
+
+  tensors[2].second = Tensor::Zeros({1, 3}, DType::kF32);
+  ASSERT_TRUE(WriteSafetensors(fs_, "/w", tensors).ok());
+  EXPECT_THAT(LoadWeights(fs_, "/w", built.store, {.variant = &variant}).status().message(),
+              HasSubstr("head.fc.weight is F32[1, 3] in the file, expected F32[2, 3]"));
+  tensors.emplace_back("stem.conv.bias", Tensor::Zeros({4}, DType::kF32));
+  ASSERT_TRUE(WriteSafetensors(fs_, "/w", tensors).ok());
+  EXPECT_EQ(LoadWeights(fs_, "/w", built.store, {.variant = &variant}).status().message(),
+            "/w: two tensors stand for stem.conv.bias");
 }
 
 TEST_F(Weights, FineTuningKeepsAClassifierOfAnotherShape) {

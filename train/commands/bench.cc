@@ -8,7 +8,6 @@
 #include "core/trace.h"
 #include "tensor/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 #include "train/commands/commands.h"
-#include "train/commands/model_argument.h"
 #include "train/machine_rates.h"
 #include "train/memory.h"
 #include "train/model_setup.h"

@@ -13,6 +13,7 @@ void AddTrainCommand(CLI::App& app, absl::Status* result);
 void AddEvalCommand(CLI::App& app, absl::Status* result);
 void AddPredictCommand(CLI::App& app, absl::Status* result);
 void AddExportCommand(CLI::App& app, absl::Status* result);
+void AddImportCommand(CLI::App& app, absl::Status* result);
 void AddModelsCommand(CLI::App& app, absl::Status* result);
 void AddSummaryCommand(CLI::App& app, absl::Status* result);
 void AddBenchCommand(CLI::App& app, absl::Status* result);

@@ -59,11 +59,12 @@ absl::Status RunEval(const Options& options) {
 void AddEvalCommand(CLI::App& app, absl::Status* result) {
   CLI::App* command = app.add_subcommand("eval", "Measures the accuracy of a model");
   auto options = std::make_shared<Options>();
-  command->add_option("weights", options->weights, "checkpoint of a run, or safetensors file")
+  command->add_option("weights", options->weights, "checkpoint of a run, safetensors or .pth file")
       ->required();
   command->add_option("overrides", options->overrides,
                       "changes to the configuration, as in data.crop_pct=0.95");
-  command->add_option("--config", options->config, "configuration, needed for a safetensors file");
+  command->add_option("--config", options->config,
+                      "configuration or model, needed for files of weights alone");
   command->add_option("--data", options->data,
                       "data set instead of the run's, as in shards:/data/cifar10");
   command->add_option("--batch-size", options->batch_size, "images at a time")

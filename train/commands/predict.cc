@@ -70,10 +70,11 @@ absl::Status RunPredict(const Options& options) {
 void AddPredictCommand(CLI::App& app, absl::Status* result) {
   CLI::App* command = app.add_subcommand("predict", "Names what is on pictures");
   auto options = std::make_shared<Options>();
-  command->add_option("weights", options->weights, "checkpoint of a run, or safetensors file")
+  command->add_option("weights", options->weights, "checkpoint of a run, safetensors or .pth file")
       ->required();
   command->add_option("images", options->images, "picture files")->required();
-  command->add_option("--config", options->config, "configuration, needed for a safetensors file");
+  command->add_option("--config", options->config,
+                      "configuration or model, needed for files of weights alone");
   command->add_option("--top", options->top, "classes to print")->check(CLI::Range(1, 1000));
   command->callback([options, result] { *result = RunPredict(*options); });
 }

@@ -3,7 +3,6 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
 #include "train/commands/commands.h"
-#include "train/commands/model_argument.h"
 #include "train/memory.h"
 #include "train/model_setup.h"
 
