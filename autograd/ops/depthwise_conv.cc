@@ -5,10 +5,11 @@
 
 namespace tessera {
 
-Tensor DepthwiseConv(const Tensor& x, const Tensor& weight, const Tensor& bias, bool residual) {
-  Tensor y = ops::DepthwiseConv(x, weight, bias, residual);
+Tensor DepthwiseConv(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                     const Conv2dGeometry& geometry, bool residual) {
+  Tensor y = ops::DepthwiseConv(x, weight, bias, geometry, residual);
   Record("depthwise_conv", {&x, &weight, &bias}, {&y},
-         [x = x.Detach(), weight = weight.Detach(), residual](GradContext& g) {
+         [x = x.Detach(), weight = weight.Detach(), geometry, residual](GradContext& g) {
            const Tensor dy = g.out();
            ops::DepthwiseConvGradients to;
            if (g.wants(1)) {
@@ -21,10 +22,12 @@ Tensor DepthwiseConv(const Tensor& x, const Tensor& weight, const Tensor& bias, 
              to.dbias = dbias.tensor;
              to.accumulate_dbias = dbias.accumulate;
            }
-           if (g.wants(1) || g.wants(2)) ops::DepthwiseConvGradWeight(dy, x, to);
+           if (g.wants(1) || g.wants(2)) {
+             ops::DepthwiseConvGradWeight(dy, x, weight.dim(2), geometry, to);
+           }
            if (g.wants(0)) {
              const GradDest dx = g.Dest(0);
-             ops::DepthwiseConvGradInput(dy, weight, residual, dx.tensor, dx.accumulate);
+             ops::DepthwiseConvGradInput(dy, weight, geometry, residual, dx.tensor, dx.accumulate);
            }
          });
   return y;

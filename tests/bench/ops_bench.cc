@@ -94,37 +94,61 @@ void BM_LayerNormBackward(benchmark::State& state) {
 }
 BENCHMARK(BM_LayerNormBackward)->Apply(NormSizes);
 
-// Arguments: side of the map, channels; batch 8.
+// Arguments: side of the map, channels, kernel, stride, 1 for bf16; batch 8.
 void MapSizes(benchmark::internal::Benchmark* b) {
-  b->Args({56, 96})->Args({28, 192})->Args({14, 384})->Args({7, 768})->UseRealTime();
+  for (const int64_t bf16 : {0, 1}) {
+    b->Args({56, 96, 3, 1, bf16})->Args({28, 192, 3, 1, bf16})->Args({14, 384, 3, 1, bf16});
+    b->Args({7, 768, 3, 1, bf16});
+    b->Args({56, 64, 5, 1, bf16})->Args({28, 128, 5, 1, bf16})->Args({14, 256, 5, 1, bf16});
+    b->Args({7, 512, 5, 1, bf16})->Args({56, 64, 7, 1, bf16})->Args({112, 256, 3, 2, bf16});
+  }
+  b->UseRealTime();
 }
 
-Tensor Map(const benchmark::State& state) {
-  return Random({8, state.range(0), state.range(0), state.range(1)});
-}
+struct DepthwiseProblem {
+  explicit DepthwiseProblem(const benchmark::State& state)
+      : geometry(Conv2dGeometry::Centred(state.range(2), state.range(3))),
+        x(Random({8, state.range(0), state.range(0), state.range(1)}, DTypeArg(state, 4))),
+        weight(Random({state.range(1), 1, state.range(2), state.range(2)})),
+        bias(Random({state.range(1)})),
+        y(ops::DepthwiseConv(x, weight, bias, geometry, residual())) {}
+  bool residual() const { return geometry.stride == 1; }
+  void Report(benchmark::State& state) const {
+    Bytes(state, x.bytes() + y.bytes());
+    state.counters["GF/s"] =
+        benchmark::Counter(2e-9 * static_cast<double>(y.numel() * state.range(2) * state.range(2)),
+                           benchmark::Counter::kIsIterationInvariantRate);
+  }
+
+  Conv2dGeometry geometry;
+  Tensor x, weight, bias, y;
+};
 
 void BM_DepthwiseConv(benchmark::State& state) {
-  const Tensor x = Map(state), bias = Random({state.range(1)});
-  const Tensor weight = Random({state.range(1), 1, 3, 3});
-  for (auto _ : state) benchmark::DoNotOptimize(ops::DepthwiseConv(x, weight, bias, true));
-  Bytes(state, 8 * x.numel());
+  const DepthwiseProblem p(state);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ops::DepthwiseConv(p.x, p.weight, p.bias, p.geometry, p.residual()));
+  }
+  p.Report(state);
 }
 BENCHMARK(BM_DepthwiseConv)->Apply(MapSizes);
 
 void BM_DepthwiseConvGradInput(benchmark::State& state) {
-  const Tensor dy = Map(state), dx = Map(state);
-  const Tensor weight = Random({state.range(1), 1, 3, 3});
-  for (auto _ : state) ops::DepthwiseConvGradInput(dy, weight, true, dx, false);
-  Bytes(state, 8 * dy.numel());
+  const DepthwiseProblem p(state);
+  for (auto _ : state) {
+    ops::DepthwiseConvGradInput(p.y, p.weight, p.geometry, p.residual(), p.x, false);
+  }
+  p.Report(state);
 }
 BENCHMARK(BM_DepthwiseConvGradInput)->Apply(MapSizes);
 
 void BM_DepthwiseConvGradWeight(benchmark::State& state) {
-  const Tensor dy = Map(state), x = Map(state);
-  const ops::DepthwiseConvGradients gradients{Random({state.range(1), 1, 3, 3}),
-                                              Random({state.range(1)})};
-  for (auto _ : state) ops::DepthwiseConvGradWeight(dy, x, gradients);
-  Bytes(state, 8 * x.numel());
+  const DepthwiseProblem p(state);
+  const ops::DepthwiseConvGradients gradients{p.weight, p.bias};
+  for (auto _ : state) {
+    ops::DepthwiseConvGradWeight(p.y, p.x, state.range(2), p.geometry, gradients);
+  }
+  p.Report(state);
 }
 BENCHMARK(BM_DepthwiseConvGradWeight)->Apply(MapSizes);
 

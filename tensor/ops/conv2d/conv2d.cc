@@ -30,10 +30,10 @@ Conv2dArgs ArgsFor(const Shape& x, const Shape& weight, const Conv2dGeometry& ge
 Shape Conv2dShape(const Shape& x, const Shape& weight, const Conv2dGeometry& g) {
   CHECK(x.rank() == 4 && weight.rank() == 4 && x[3] == weight[1])
       << "conv2d: " << x << " with weight " << weight;
-  const int64_t height = x[1] + g.pad_top + g.pad_bottom - weight[2];
-  const int64_t width = x[2] + g.pad_left + g.pad_right - weight[3];
-  CHECK(height >= 0 && width >= 0) << "conv2d: " << x << " is smaller than the kernel " << weight;
-  return {x[0], height / g.stride + 1, width / g.stride + 1, weight[0]};
+  CHECK(x[1] + g.pad_top + g.pad_bottom >= weight[2] &&
+        x[2] + g.pad_left + g.pad_right >= weight[3])
+      << "conv2d: " << x << " is smaller than the kernel " << weight;
+  return {x[0], g.OutHeight(x[1], weight[2]), g.OutWidth(x[2], weight[3]), weight[0]};
 }
 
 Tensor Conv2d(const Tensor& x, const Tensor& weight, const Tensor& bias,

@@ -6,21 +6,10 @@
 
 #include "core/dtype.h"
 #include "core/kernel.h"
+#include "tensor/ops/conv2d/conv2d_geometry.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-// Zero padding may differ between the two ends of an axis: an image whose size is not a multiple of
-// the stride is padded at the right and bottom without a copy.
-struct Conv2dGeometry {
-  int64_t stride = 1;
-  int64_t pad_top = 0;
-  int64_t pad_left = 0;
-  int64_t pad_bottom = 0;
-  int64_t pad_right = 0;
-
-  friend bool operator==(const Conv2dGeometry&, const Conv2dGeometry&) = default;
-};
 
 struct Conv2dArgs {
   int64_t batch, in_height, in_width, in_channels;

@@ -6,6 +6,7 @@
 #include "hwy/highway.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "core/parallel.h"
 #include "tensor/ops/depthwise_conv/depthwise_conv.h"
@@ -13,185 +14,428 @@
 #include "tensor/ops/partial_sums.h"
 #include "tensor/simd-inl.h"
 
-// Both kernels go over the map in tiles of 2 x 4 pixels and, inside a tile, over the channels: a
-// vector of channels of an input pixel is loaded once and meets all the pixels of the tile that it
-// touches, whose sums stay in registers.
+// All kernels go over the map of results in tiles of 2 x 4 pixels and, inside a tile, over the
+// channels: a vector of channels of an input pixel is loaded once and meets all the pixels of the
+// tile that it touches, whose sums stay in registers.
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 namespace {
 
-constexpr int kKernel = 3;
-constexpr int kTaps = kKernel * kKernel;
 constexpr int kTileRows = 2;
 constexpr int kTileColumns = 4;
-constexpr int kInputRows = kTileRows + kKernel - 1;
-constexpr int kInputColumns = kTileColumns + kKernel - 1;
 
-// A tile of the map and the pixels around it. Pixel (r, c) of the tile is (r + 1, c + 1) of its
-// surroundings.
-struct Tile {
-  int64_t offset;  // of the tile's first pixel, in elements
-  int64_t rows, columns;
-  bool inside;  // a full tile that touches no border on its left or right
-  bool has_row[kInputRows];
-  bool has_column[kInputColumns];
+// How the pixels of a tile and those around it, its inputs, meet: row r of the tile and row i of
+// its inputs through row Tap(i, r) of the kernel, if there is such a row; columns alike.
+//
+// With kTransposed the tile lies on x and its inputs on y, for the gradient of the input: x[p] has
+// a part in y[o] through tap p - stride * o, p counted from the start of the padding. Tiles then
+// start at multiples of the stride.
+template <int kKernelSize, int kStrideOfKernel, bool kTransposed>
+struct Window {
+  static constexpr int kKernel = kKernelSize;
+  static constexpr int kTaps = kKernel * kKernel;
+  static constexpr int kStride = kStrideOfKernel;
+  static constexpr int kReach = (kKernel - 1) / kStride;  // of a transposed window, backwards
+
+  static constexpr int Inputs(int outputs) {
+    return kTransposed ? (outputs - 1) / kStride + kReach + 1 : kKernel + kStride * (outputs - 1);
+  }
+  static constexpr int kInputRows = Inputs(kTileRows);
+  static constexpr int kInputColumns = Inputs(kTileColumns);
+
+  static constexpr int Tap(int in, int out) {
+    return kTransposed ? out + kStride * (kReach - in) : in - kStride * out;
+  }
+  static constexpr bool IsTap(int tap) { return tap >= 0 && tap < kKernel; }
+  // Rows of the kernel that rows of a tile are still to meet, or meet, at one row of inputs; and
+  // whether none of them met row Tap(in, out) before.
+  static constexpr int kLiveRows = kTransposed ? kTileRows : kStride * (kTileRows - 1) + 1;
+  static constexpr bool IsFirstUse(int, int out) { return kTransposed || out == 0; }
+
+  // The first output of tile `index`, and the first input of a tile that starts at `out`.
+  static int64_t FirstOutput(int64_t index, int64_t size, int64_t pad) {
+    return index * size - (kTransposed ? pad % kStride : 0);
+  }
+  static int64_t FirstInput(int64_t out, int64_t pad) {
+    return kTransposed ? (out + pad) / kStride - kReach : out * kStride - pad;
+  }
+  static int64_t NumTiles(int64_t outputs, int64_t size, int64_t pad) {
+    return NumChunks(outputs - FirstOutput(0, size, pad), size);
+  }
 };
 
-// Calls fn(tile) for the tiles of the rows [begin, end), which all lie in one image.
-template <typename Fn>
-void ForEachTile(int64_t height, int64_t width, int64_t channels, int64_t begin, int64_t end,
-                 const Fn& fn) {
-  for (int64_t row = begin; row < end; row += kTileRows) {
-    Tile tile;
-    tile.rows = std::min<int64_t>(kTileRows, end - row);
-    const int64_t y = row % height;
-    for (int r = 0; r < kInputRows; ++r) tile.has_row[r] = y + r >= 1 && y + r <= height;
-    for (int64_t x = 0; x < width; x += kTileColumns) {
-      tile.columns = std::min<int64_t>(kTileColumns, width - x);
-      tile.inside = x >= 1 && x + kTileColumns < width;
-      for (int c = 0; c < kInputColumns; ++c) tile.has_column[c] = x + c >= 1 && x + c <= width;
-      tile.offset = (row * width + x) * channels;
+// Two maps: pixels are `stride` elements apart.
+struct Maps {
+  int64_t batch, channels;
+  int64_t in_height, in_width, in_stride;
+  int64_t out_height, out_width, out_stride;
+  int64_t pad_top, pad_left;
+};
+
+Maps MapsOf(const DepthwiseConvShape& s, int64_t in_stride, int64_t out_stride) {
+  return {.batch = s.batch,
+          .channels = s.channels,
+          .in_height = s.height,
+          .in_width = s.width,
+          .in_stride = in_stride,
+          .out_height = s.out_height,
+          .out_width = s.out_width,
+          .out_stride = out_stride,
+          .pad_top = s.geometry.pad_top,
+          .pad_left = s.geometry.pad_left};
+}
+
+template <class W>
+struct Tile {
+  int64_t in_offset;  // of the first input, which may lie outside, in elements
+  int64_t out_offset;
+  bool inside;  // all its columns, and those of its inputs, lie on the maps
+  bool has_in_row[W::kInputRows];
+  bool has_in_column[W::kInputColumns];
+  bool has_out_row[kTileRows];
+  bool has_out_column[kTileColumns];
+};
+
+// Notes which of the positions first, first + 1, ... are on an axis of `size`; true if all are.
+template <int kCount>
+bool NoteInside(int64_t first, int64_t size, bool (&has)[kCount]) {
+  bool all = true;
+  for (int i = 0; i < kCount; ++i) {
+    has[i] = first + i >= 0 && first + i < size;
+    all &= has[i];
+  }
+  return all;
+}
+
+// Calls fn(tile) for the rows [begin, end) of tiles of an image.
+template <class W, typename Fn>
+void ForEachTile(const Maps& maps, int64_t image, int64_t begin, int64_t end, const Fn& fn) {
+  const int64_t columns = W::NumTiles(maps.out_width, kTileColumns, maps.pad_left);
+  for (int64_t row = begin; row < end; ++row) {
+    Tile<W> tile;
+    const int64_t out_y = W::FirstOutput(row, kTileRows, maps.pad_top);
+    const int64_t in_y = W::FirstInput(out_y, maps.pad_top);
+    NoteInside(out_y, maps.out_height, tile.has_out_row);
+    NoteInside(in_y, maps.in_height, tile.has_in_row);
+    for (int64_t column = 0; column < columns; ++column) {
+      const int64_t out_x = W::FirstOutput(column, kTileColumns, maps.pad_left);
+      const int64_t in_x = W::FirstInput(out_x, maps.pad_left);
+      const bool out_inside = NoteInside(out_x, maps.out_width, tile.has_out_column);
+      const bool in_inside = NoteInside(in_x, maps.in_width, tile.has_in_column);
+      tile.inside = out_inside && in_inside;
+      tile.in_offset = ((image * maps.in_height + in_y) * maps.in_width + in_x) * maps.in_stride;
+      tile.out_offset =
+          ((image * maps.out_height + out_y) * maps.out_width + out_x) * maps.out_stride;
       fn(tile);
     }
   }
 }
 
+// Cuts the rows of tiles of all images into blocks of at least `min_elements` results, none of them
+// across images, and calls fn(block, image, begin, end) in parallel.
+class RowBlocks {
+ public:
+  template <class W>
+  static RowBlocks Of(W, const Maps& maps, int64_t min_elements) {
+    const int64_t rows = W::NumTiles(maps.out_height, kTileRows, maps.pad_top);
+    const int64_t row_elements = kTileRows * maps.out_width * maps.channels;
+    return RowBlocks(maps.batch, rows, std::max<int64_t>(min_elements / row_elements, 1));
+  }
+  int64_t total() const { return batch_ * per_image_; }
+
+  template <typename Fn>
+  void ForEach(const Fn& fn) const {
+    ParallelFor(total(), 1, [&](int64_t block, int64_t) HWY_ATTR {
+      const int64_t first = block % per_image_ * block_rows_;
+      fn(block, block / per_image_, first, std::min(rows_, first + block_rows_));
+    });
+  }
+
+ private:
+  RowBlocks(int64_t batch, int64_t rows, int64_t block_rows)
+      : batch_(batch),
+        rows_(rows),
+        block_rows_(block_rows),
+        per_image_(NumChunks(rows, block_rows)) {}
+  int64_t batch_, rows_, block_rows_, per_image_;
+};
+
+// Kernels and sums over them are packed by vectors of channels, so that what a tile needs lies
+// together: [C / lanes, K * K, lanes], the last vector filled up with zeros.
+int64_t NumLanes() { return static_cast<int64_t>(hn::Lanes(FloatTag())); }
+
+// A pass that makes every pixel of `out` the sum of its inputs times the taps.
+struct Pass {
+  Maps maps;
+  const void* in;
+  const float* weight;  // packed
+  const float* bias;    // [C], or null
+  void* out;
+  bool accumulate;
+};
+
 // One vector of channels of a tile's outputs.
-template <bool kInside, typename T, typename L>
-HWY_INLINE void ConvolveTile(const DepthwiseConvArgs& args, const Tile& tile, const float* weight,
-                             int64_t channel, L lanes) {
+template <class W, bool kInside, typename T, typename L>
+HWY_INLINE void ConvolveTile(const Pass& pass, const Tile<W>& tile, int64_t channel, L lanes) {
   const FloatTag df;
-  const int64_t channels = args.channels;
-  const int64_t row_stride = args.width * channels;
-  const T* x = static_cast<const T*>(args.x) + tile.offset + channel;
-  T* y = static_cast<T*>(args.y) + tile.offset + channel;
-  FloatVec sums[kTileRows][kTileColumns];
+  const Maps& maps = pass.maps;
+  const int64_t in_row_stride = maps.in_width * maps.in_stride;
+  const T* in = static_cast<const T*>(pass.in) + tile.in_offset + channel;
+  T* out = static_cast<T*>(pass.out) + tile.out_offset + channel;
+  const float* weight = pass.weight + channel * W::kTaps;
   const FloatVec bias =
-      args.bias == nullptr ? hn::Zero(df) : LoadF32N(df, args.bias + channel, lanes);
-  FloatVec w[kTaps];
-  HWY_UNROLL(9)
-  for (int t = 0; t < kTaps; ++t) w[t] = LoadF32N(df, weight + t * channels + channel, lanes);
+      pass.bias == nullptr ? hn::Zero(df) : LoadF32N(df, pass.bias + channel, lanes);
+  FloatVec sums[kTileRows][kTileColumns];
   HWY_UNROLL(2)
   for (int r = 0; r < kTileRows; ++r) {
     HWY_UNROLL(4)
     for (int c = 0; c < kTileColumns; ++c) sums[r][c] = bias;
   }
-  HWY_UNROLL(4)
-  for (int in_row = 0; in_row < kInputRows; ++in_row) {
-    if (!tile.has_row[in_row]) continue;
-    HWY_UNROLL(6)
-    for (int in_column = 0; in_column < kInputColumns; ++in_column) {
-      if (!kInside && !tile.has_column[in_column]) continue;
-      const FloatVec in =
-          LoadF32N(df, x + (in_row - 1) * row_stride + (in_column - 1) * channels, lanes);
+  // Rows of the kernel stay in registers for as long as rows of the tile meet them.
+  FloatVec live[W::kLiveRows][W::kKernel];
+  HWY_UNROLL(16)
+  for (int i = 0; i < W::kInputRows; ++i) {
+    HWY_UNROLL(2)
+    for (int r = 0; r < kTileRows; ++r) {
+      const int row = W::Tap(i, r);
+      if (!W::IsTap(row) || !W::IsFirstUse(i, r)) continue;
+      HWY_UNROLL(8)
+      for (int k = 0; k < W::kKernel; ++k) {
+        live[row % W::kLiveRows][k] = hn::Load(df, weight + (row * W::kKernel + k) * hn::Lanes(df));
+      }
+    }
+    if (!tile.has_in_row[i]) continue;
+    HWY_UNROLL(16)
+    for (int j = 0; j < W::kInputColumns; ++j) {
+      if (!kInside && !tile.has_in_column[j]) continue;
+      const FloatVec v = LoadF32N(df, in + i * in_row_stride + j * maps.in_stride, lanes);
       HWY_UNROLL(2)
       for (int r = 0; r < kTileRows; ++r) {
         HWY_UNROLL(4)
         for (int c = 0; c < kTileColumns; ++c) {
-          const int ky = in_row - r, kx = in_column - c;
-          if (ky < 0 || ky >= kKernel || kx < 0 || kx >= kKernel) continue;
-          sums[r][c] = hn::MulAdd(in, w[ky * kKernel + kx], sums[r][c]);
+          if (!W::IsTap(W::Tap(i, r)) || !W::IsTap(W::Tap(j, c))) continue;
+          sums[r][c] = hn::MulAdd(v, live[W::Tap(i, r) % W::kLiveRows][W::Tap(j, c)], sums[r][c]);
         }
       }
     }
   }
   HWY_UNROLL(2)
   for (int r = 0; r < kTileRows; ++r) {
-    if (r >= tile.rows) continue;
+    if (!tile.has_out_row[r]) continue;
     HWY_UNROLL(4)
     for (int c = 0; c < kTileColumns; ++c) {
-      if (!kInside && c >= tile.columns) continue;
-      T* to = y + r * row_stride + c * channels;
-      const FloatVec before = args.accumulate ? LoadF32N(df, to, lanes) : hn::Zero(df);
+      if (!kInside && !tile.has_out_column[c]) continue;
+      T* to = out + (r * maps.out_width + c) * maps.out_stride;
+      const FloatVec before = pass.accumulate ? LoadF32N(df, to, lanes) : hn::Zero(df);
       StoreF32N(hn::Add(sums[r][c], before), df, to, lanes);
     }
   }
 }
 
-// Rows [begin, end) of y, all of one image; `weight` is [9, C].
-void ConvolveRows(const DepthwiseConvArgs& args, const float* weight, int64_t begin, int64_t end) {
-  const FloatTag df;
-  WithFloatType(args.dtype, [&](auto type) {
-    using T = decltype(type);
-    ForEachTile(args.height, args.width, args.channels, begin, end, [&](const Tile& tile) {
-      ForEachVector(df, args.channels, [&](int64_t channel, auto lanes) HWY_ATTR {
-        if (tile.inside) {
-          ConvolveTile<true, T>(args, tile, weight, channel, lanes);
-        } else {
-          ConvolveTile<false, T>(args, tile, weight, channel, lanes);
-        }
+template <class W, typename T>
+void Convolve(const Pass& pass) {
+  RowBlocks::Of(W(), pass.maps, int64_t{1} << 14)
+      .ForEach([&](int64_t, int64_t image, int64_t begin, int64_t end) HWY_ATTR {
+        ForEachTile<W>(pass.maps, image, begin, end, [&](const Tile<W>& tile) HWY_ATTR {
+          ForEachVector(FloatTag(), pass.maps.channels, [&](int64_t channel, auto lanes) HWY_ATTR {
+            if (tile.inside) {
+              ConvolveTile<W, true, T>(pass, tile, channel, lanes);
+            } else {
+              ConvolveTile<W, false, T>(pass, tile, channel, lanes);
+            }
+          });
+        });
       });
-    });
-  });
 }
 
-// Adds one tile's share to the nine sums of products and the sum of dy of one vector of channels;
-// `sums` is [10, C].
-template <bool kInside, typename T, typename L>
-HWY_INLINE void CorrelateTile(const DepthwiseConvGradWeightArgs& args, const Tile& tile,
-                              float* sums, int64_t channel, L lanes) {
+// The sums over all pixels of dy times x, one for each tap, and of dy.
+struct Correlation {
+  Maps maps;
+  const void* in;   // x
+  const void* out;  // dy
+};
+
+// Adds one tile's share for one vector of channels to `sums`, packed as K * K + 1 taps. Sums of
+// products are in registers for as long as rows of the tile meet their row of the kernel.
+template <class W, bool kInside, typename T, typename L>
+HWY_INLINE void CorrelateTile(const Correlation& args, const Tile<W>& tile, float* sums,
+                              int64_t channel, L lanes) {
   const FloatTag df;
-  const int64_t channels = args.channels;
-  const int64_t row_stride = args.width * channels;
-  const T* x = static_cast<const T*>(args.x) + tile.offset + channel;
-  const T* dy = static_cast<const T*>(args.dy) + tile.offset + channel;
-  FloatVec out[kTileRows][kTileColumns];
-  FloatVec bias_sum = LoadF32N(df, sums + kTaps * channels + channel, lanes);
+  const size_t vector = hn::Lanes(df);
+  const Maps& maps = args.maps;
+  const int64_t in_row_stride = maps.in_width * maps.in_stride;
+  const T* in = static_cast<const T*>(args.in) + tile.in_offset + channel;
+  const T* out = static_cast<const T*>(args.out) + tile.out_offset + channel;
+  sums += channel * (W::kTaps + 1);
+  FloatVec d[kTileRows][kTileColumns];
+  FloatVec bias_sum = hn::Load(df, sums + W::kTaps * vector);
   HWY_UNROLL(2)
   for (int r = 0; r < kTileRows; ++r) {
     HWY_UNROLL(4)
     for (int c = 0; c < kTileColumns; ++c) {
-      const bool has = r < tile.rows && (kInside || c < tile.columns);
-      out[r][c] = has ? LoadF32N(df, dy + r * row_stride + c * channels, lanes) : hn::Zero(df);
-      bias_sum = hn::Add(bias_sum, out[r][c]);
+      const bool has = tile.has_out_row[r] && (kInside || tile.has_out_column[c]);
+      const T* from = out + (r * maps.out_width + c) * maps.out_stride;
+      d[r][c] = has ? LoadF32N(df, from, lanes) : hn::Zero(df);
+      bias_sum = hn::Add(bias_sum, d[r][c]);
     }
   }
-  StoreF32N(bias_sum, df, sums + kTaps * channels + channel, lanes);
-  FloatVec w[kTaps];
-  HWY_UNROLL(9)
-  for (int t = 0; t < kTaps; ++t) w[t] = LoadF32N(df, sums + t * channels + channel, lanes);
-  HWY_UNROLL(4)
-  for (int in_row = 0; in_row < kInputRows; ++in_row) {
-    if (!tile.has_row[in_row]) continue;
-    HWY_UNROLL(6)
-    for (int in_column = 0; in_column < kInputColumns; ++in_column) {
-      if (!kInside && !tile.has_column[in_column]) continue;
-      const FloatVec in =
-          LoadF32N(df, x + (in_row - 1) * row_stride + (in_column - 1) * channels, lanes);
-      HWY_UNROLL(2)
-      for (int r = 0; r < kTileRows; ++r) {
-        HWY_UNROLL(4)
-        for (int c = 0; c < kTileColumns; ++c) {
-          const int ky = in_row - r, kx = in_column - c;
-          if (ky < 0 || ky >= kKernel || kx < 0 || kx >= kKernel) continue;
-          w[ky * kKernel + kx] = hn::MulAdd(in, out[r][c], w[ky * kKernel + kx]);
+  hn::Store(bias_sum, df, sums + W::kTaps * vector);
+  FloatVec live[W::kLiveRows][W::kKernel];
+  HWY_UNROLL(16)
+  for (int i = 0; i < W::kInputRows; ++i) {
+    if (W::IsTap(i)) {
+      HWY_UNROLL(8)
+      for (int k = 0; k < W::kKernel; ++k) {
+        live[i % W::kLiveRows][k] = hn::Load(df, sums + (i * W::kKernel + k) * vector);
+      }
+    }
+    if (tile.has_in_row[i]) {
+      HWY_UNROLL(16)
+      for (int j = 0; j < W::kInputColumns; ++j) {
+        if (!kInside && !tile.has_in_column[j]) continue;
+        const FloatVec v = LoadF32N(df, in + i * in_row_stride + j * maps.in_stride, lanes);
+        HWY_UNROLL(2)
+        for (int r = 0; r < kTileRows; ++r) {
+          HWY_UNROLL(4)
+          for (int c = 0; c < kTileColumns; ++c) {
+            if (!W::IsTap(W::Tap(i, r)) || !W::IsTap(W::Tap(j, c))) continue;
+            FloatVec& sum = live[W::Tap(i, r) % W::kLiveRows][W::Tap(j, c)];
+            sum = hn::MulAdd(v, d[r][c], sum);
+          }
         }
       }
     }
+    const int done = i - (W::kLiveRows - 1);
+    if (W::IsTap(done)) {
+      HWY_UNROLL(8)
+      for (int k = 0; k < W::kKernel; ++k) {
+        hn::Store(live[done % W::kLiveRows][k], df, sums + (done * W::kKernel + k) * vector);
+      }
+    }
   }
-  HWY_UNROLL(9)
-  for (int t = 0; t < kTaps; ++t) StoreF32N(w[t], df, sums + t * channels + channel, lanes);
 }
 
-// Rows [begin, end) of dy, all of one image.
-void CorrelateRows(const DepthwiseConvGradWeightArgs& args, int64_t begin, int64_t end,
+template <class W, typename T>
+void CorrelateRows(const Correlation& args, int64_t image, int64_t begin, int64_t end,
                    float* sums) {
-  const FloatTag df;
-  WithFloatType(args.dtype, [&](auto type) {
-    using T = decltype(type);
-    ForEachTile(args.height, args.width, args.channels, begin, end, [&](const Tile& tile) {
-      ForEachVector(df, args.channels, [&](int64_t channel, auto lanes) HWY_ATTR {
-        if (tile.inside) {
-          CorrelateTile<true, T>(args, tile, sums, channel, lanes);
-        } else {
-          CorrelateTile<false, T>(args, tile, sums, channel, lanes);
-        }
-      });
+  ForEachTile<W>(args.maps, image, begin, end, [&](const Tile<W>& tile) HWY_ATTR {
+    ForEachVector(FloatTag(), args.maps.channels, [&](int64_t channel, auto lanes) HWY_ATTR {
+      if (tile.inside) {
+        CorrelateTile<W, true, T>(args, tile, sums, channel, lanes);
+      } else {
+        CorrelateTile<W, false, T>(args, tile, sums, channel, lanes);
+      }
     });
   });
 }
 
+// Calls fn(Window()) for kernels of stride 1 or 2, and transposed ones of stride 2.
+template <bool kTransposed, typename Fn>
+void WithWindow(int64_t kernel_size, int64_t stride, const Fn& fn) {
+  const auto with_kernel = [&](auto kernel) {
+    constexpr int kKernel = decltype(kernel)::value;
+    if constexpr (!kTransposed) {
+      if (stride == 1) return fn(Window<kKernel, 1, false>());
+    }
+    fn(Window<kKernel, 2, kTransposed>());
+  };
+  if (kernel_size == 3) return with_kernel(std::integral_constant<int, 3>());
+  if (kernel_size == 5) return with_kernel(std::integral_constant<int, 5>());
+  with_kernel(std::integral_constant<int, 7>());
+}
+
+template <bool kTransposed>
+void RunPass(const Pass& pass, const DepthwiseConvShape& shape, DType dtype) {
+  WithWindow<kTransposed>(shape.kernel_size, shape.geometry.stride, [&](auto window) {
+    WithFloatType(dtype, [&](auto type) { Convolve<decltype(window), decltype(type)>(pass); });
+  });
+}
+
+// The kernel [C, K * K] packed, turned by 180 degrees on request. Adding x to the result is adding
+// 1 to the middle tap.
+Tensor Pack(const DepthwiseConvShape& shape, const float* weight, bool turned, bool residual) {
+  const int64_t taps = shape.taps(), lanes = NumLanes();
+  const int64_t vectors = NumChunks(shape.channels, lanes);
+  Tensor packed = Tensor::Empty({vectors, taps, lanes}, DType::kF32);
+  for (int64_t v = 0; v < vectors; ++v) {
+    float* to = packed.data<float>() + v * taps * lanes;
+    const int64_t filled = std::min(lanes, shape.channels - v * lanes);
+    if (filled < lanes) std::fill_n(to, taps * lanes, 0.0f);
+    for (int64_t c = 0; c < filled; ++c) {
+      const float* from = weight + (v * lanes + c) * taps;
+      for (int64_t t = 0; t < taps; ++t) to[t * lanes + c] = from[turned ? taps - 1 - t : t];
+      if (residual) to[taps / 2 * lanes + c] += 1.0f;
+    }
+  }
+  return packed;
+}
+
+// Adds up the partial sums, packed as K * K + 1 taps, and unpacks them.
+void AddUp(const DepthwiseConvGradWeightArgs& args, const PartialSums& sums, int64_t packed) {
+  const int64_t taps = args.shape.taps(), channels = args.shape.channels, lanes = NumLanes();
+  const Tensor totals = Tensor::Empty({packed}, DType::kF32);
+  sums.AddUp(0, packed, totals.data<float>(), /*accumulate=*/false);
+  for (int64_t c = 0; c < channels; ++c) {
+    const float* total = totals.data<float>() + c / lanes * lanes * (taps + 1) + c % lanes;
+    for (int64_t t = 0; args.dweight != nullptr && t < taps; ++t) {
+      float& to = args.dweight[c * taps + t];
+      to = total[t * lanes] + (args.accumulate_dweight ? to : 0.0f);
+    }
+    if (args.dbias == nullptr) continue;
+    args.dbias[c] = total[taps * lanes] + (args.accumulate_dbias ? args.dbias[c] : 0.0f);
+  }
+}
+
 }  // namespace
+
+void DepthwiseForward(const DepthwiseConvArgs& args) {
+  const Tensor weight = Pack(args.shape, args.weight, /*turned=*/false, args.residual);
+  RunPass<false>({.maps = MapsOf(args.shape, args.x_stride, args.y_stride),
+                  .in = args.x,
+                  .weight = weight.data<float>(),
+                  .bias = args.bias,
+                  .out = args.y,
+                  .accumulate = args.accumulate},
+                 args.shape, args.dtype);
+}
+
+void DepthwiseGradInput(const DepthwiseConvGradInputArgs& args) {
+  const bool turned = args.shape.geometry.stride == 1;
+  const Tensor weight = Pack(args.shape, args.weight, turned, args.residual);
+  DepthwiseConvShape shape = args.shape.Turned();
+  if (!turned) shape.geometry = args.shape.geometry;
+  const Pass pass = {.maps = MapsOf(shape, args.dy_stride, args.dx_stride),
+                     .in = args.dy,
+                     .weight = weight.data<float>(),
+                     .bias = nullptr,
+                     .out = args.dx,
+                     .accumulate = args.accumulate};
+  if (turned) {
+    RunPass<false>(pass, shape, args.dtype);
+  } else {
+    RunPass<true>(pass, shape, args.dtype);
+  }
+}
+
+void DepthwiseGradWeight(const DepthwiseConvGradWeightArgs& args) {
+  const Correlation correlation = {
+      .maps = MapsOf(args.shape, args.x_stride, args.dy_stride), .in = args.x, .out = args.dy};
+  const int64_t lanes = NumLanes();
+  const int64_t width = NumChunks(args.shape.channels, lanes) * lanes * (args.shape.taps() + 1);
+  WithWindow<false>(args.shape.kernel_size, args.shape.geometry.stride, [&](auto window) {
+    using W = decltype(window);
+    const auto blocks = RowBlocks::Of(window, correlation.maps, int64_t{1} << 15);
+    const PartialSums sums(blocks.total(), width);
+    WithFloatType(args.dtype, [&](auto type) {
+      using T = decltype(type);
+      blocks.ForEach([&](int64_t block, int64_t image, int64_t begin, int64_t end) HWY_ATTR {
+        CorrelateRows<W, T>(correlation, image, begin, end, sums.chunk(block));
+      });
+    });
+    AddUp(args, sums, width);
+  });
+}
+
 }  // namespace tessera::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -199,72 +443,22 @@ HWY_AFTER_NAMESPACE();
 namespace tessera {
 namespace {
 
-HWY_EXPORT(ConvolveRows);
-HWY_EXPORT(CorrelateRows);
-
-constexpr int64_t kTaps = 9;
-
-// Images are cut into blocks of an even number of rows.
-struct RowBlocks {
-  RowBlocks(int64_t batch, int64_t height, int64_t row_elements, int64_t min_elements) {
-    rows = std::max<int64_t>(min_elements / row_elements / 2, 1) * 2;
-    per_image = NumChunks(height, rows);
-    total = batch * per_image;
-  }
-  int64_t rows;  // of a block, the last of an image may have fewer
-  int64_t per_image;
-  int64_t total;
-};
-
-// Calls fn(block, begin, end) in parallel, begin and end counting rows over all images.
-template <typename Fn>
-void ForEachBlock(const RowBlocks& blocks, int64_t height, const Fn& fn) {
-  ParallelFor(blocks.total, 1, [&](int64_t block, int64_t) {
-    const int64_t image = block / blocks.per_image;
-    const int64_t first = block % blocks.per_image * blocks.rows;
-    fn(block, image * height + first, image * height + std::min(height, first + blocks.rows));
-  });
-}
+HWY_EXPORT(DepthwiseForward);
+HWY_EXPORT(DepthwiseGradInput);
+HWY_EXPORT(DepthwiseGradWeight);
 
 void DepthwiseConvCpu(const DepthwiseConvArgs& args) {
-  // The kernel as [9, C]; adding x to the result is adding 1 to the middle tap.
-  const Tensor by_tap = Tensor::Empty({kTaps, args.channels}, DType::kF32);
-  float* weight = by_tap.data<float>();
-  for (int64_t c = 0; c < args.channels; ++c) {
-    for (int64_t t = 0; t < kTaps; ++t) {
-      weight[t * args.channels + c] =
-          args.weight[c * kTaps + (args.transposed ? kTaps - 1 - t : t)];
-    }
-    if (args.residual) weight[kTaps / 2 * args.channels + c] += 1.0f;
-  }
-  const RowBlocks blocks(args.batch, args.height, args.width * args.channels, int64_t{1} << 14);
-  ForEachBlock(blocks, args.height, [&](int64_t, int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(ConvolveRows)(args, weight, begin, end);
-  });
+  HWY_DYNAMIC_DISPATCH(DepthwiseForward)(args);
 }
-
+void DepthwiseConvGradInputCpu(const DepthwiseConvGradInputArgs& args) {
+  HWY_DYNAMIC_DISPATCH(DepthwiseGradInput)(args);
+}
 void DepthwiseConvGradWeightCpu(const DepthwiseConvGradWeightArgs& args) {
-  const int64_t channels = args.channels;
-  const RowBlocks blocks(args.batch, args.height, args.width * channels, int64_t{1} << 15);
-  const PartialSums sums(blocks.total, (kTaps + 1) * channels);
-  ForEachBlock(blocks, args.height, [&](int64_t block, int64_t begin, int64_t end) {
-    HWY_DYNAMIC_DISPATCH(CorrelateRows)(args, begin, end, sums.chunk(block));
-  });
-  if (args.dbias != nullptr) {
-    sums.AddUp(kTaps * channels, channels, args.dbias, args.accumulate_dbias);
-  }
-  if (args.dweight == nullptr) return;
-  const Tensor by_tap = Tensor::Empty({kTaps, channels}, DType::kF32);
-  sums.AddUp(0, kTaps * channels, by_tap.data<float>(), false);
-  for (int64_t c = 0; c < channels; ++c) {
-    for (int64_t t = 0; t < kTaps; ++t) {
-      float& dweight = args.dweight[c * kTaps + t];
-      dweight = by_tap.data<float>()[t * channels + c] + (args.accumulate_dweight ? dweight : 0.0f);
-    }
-  }
+  HWY_DYNAMIC_DISPATCH(DepthwiseGradWeight)(args);
 }
 
 REGISTER_KERNEL(depthwise_conv, Device::kCpu, DepthwiseConvCpu);
+REGISTER_KERNEL(depthwise_conv_grad_input, Device::kCpu, DepthwiseConvGradInputCpu);
 REGISTER_KERNEL(depthwise_conv_grad_weight, Device::kCpu, DepthwiseConvGradWeightCpu);
 
 }  // namespace
