@@ -36,6 +36,7 @@ absl::StatusOr<std::vector<double>> ReadDoubles(const SafetensorsFile& file,
   if (tensor.dtype() == DType::kF64) copy(tensor.data<double>());
   if (tensor.dtype() == DType::kF32) copy(tensor.data<float>());
   if (tensor.dtype() == DType::kI64) copy(tensor.data<int64_t>());
+  if (tensor.dtype() == DType::kI32) copy(tensor.data<int32_t>());
   return values;
 }
 

@@ -50,8 +50,10 @@ class Comparison {
 absl::StatusOr<std::vector<double>> ReadDoubles(const SafetensorsFile& file,
                                                 const std::string& name);
 
-// Runs a vision model: logits, loss, taps and every gradient.
+// Runs a vision model of the layout without `mode`: logits, loss, taps and every gradient.
 absl::StatusOr<CaseResult> RunModelCase(const GoldenCase& golden, DType compute_dtype);
+// Runs a case of the layout with `mode`: a mechanism, a backbone or a model.
+absl::StatusOr<CaseResult> RunFamilyCase(const GoldenCase& golden, DType compute_dtype);
 // Runs optimizer steps: loss and gradient norm of each, final and averaged parameters.
 absl::StatusOr<CaseResult> RunTrainingCase(const GoldenCase& golden, DType compute_dtype);
 

@@ -5,6 +5,7 @@
 #include "models/registry.h"
 #include "tensor/ops/cast/cast.h"
 #include "tests/golden/fill.h"
+#include "tests/golden/golden_family.h"
 #include "train/weights.h"
 
 namespace tessera {
@@ -14,7 +15,9 @@ absl::StatusOr<std::unique_ptr<ImageModel>> MakeGoldenModel(const Json& meta) {
   const std::string name =
       variant.is_string() ? variant.get<std::string>() : meta.at("family").get<std::string>();
   ASSIGN_OR_RETURN(const ModelVariant* model, FindModel(name));
-  Json options = meta.value("config", Json::object());
+  const GoldenFamily& family = FindGoldenFamily(meta.at("family"));
+  Json options =
+      family.options != nullptr ? family.options(meta) : meta.value("config", Json::object());
   options.erase("timm_variant");
   if (meta.contains("num_classes") && !options.contains("num_classes")) {
     options["num_classes"] = meta["num_classes"];

@@ -41,6 +41,7 @@ CaseResult ToCaseResult(const DataCaseResult& data) {
 }
 
 absl::StatusOr<CaseResult> Dispatch(const GoldenCase& golden, DType compute_dtype) {
+  if (golden.meta.contains("mode")) return RunFamilyCase(golden, compute_dtype);
   const std::string scope = golden.meta.value("scope", "");
   if (scope == "model") return RunModelCase(golden, compute_dtype);
   if (scope == "training") return RunTrainingCase(golden, compute_dtype);
