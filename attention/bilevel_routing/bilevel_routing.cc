@@ -1,0 +1,180 @@
+#include "attention/bilevel_routing/bilevel_routing.h"
+
+#include "autograd/tape.h"
+#include "tensor/ops/depthwise_conv/depthwise_conv.h"
+#include "tensor/ops/describe.h"
+#include "tensor/ops/float_types.h"
+
+namespace tessera {
+
+constinit KernelSlot<void(const RouteArgs&)> bilevel_routing_route("bilevel_routing_route");
+constinit KernelSlot<void(const RoutedAttentionArgs&)> bilevel_routing_forward(
+    "bilevel_routing_forward");
+constinit KernelSlot<void(const RoutedAttentionGradArgs&)> bilevel_routing_backward(
+    "bilevel_routing_backward");
+
+namespace {
+
+RoutedAttentionShape CheckedShape(const Tensor& qkv, const Routing& routing) {
+  CHECK(qkv.rank() == 4 && IsFloat(qkv.dtype()) && routing.num_heads > 0 &&
+        qkv.dim(3) % (3 * routing.num_heads) == 0 && routing.region_height > 0 &&
+        routing.region_width > 0)
+      << "bilevel_routing: qkv " << Describe(qkv) << ", " << routing.num_heads
+      << " heads, regions of " << routing.region_height << " x " << routing.region_width;
+  const RoutedAttentionShape shape = {.batch = qkv.dim(0),
+                                      .height = qkv.dim(1),
+                                      .width = qkv.dim(2),
+                                      .num_heads = routing.num_heads,
+                                      .head_dim = qkv.dim(3) / (3 * routing.num_heads),
+                                      .region_height = routing.region_height,
+                                      .region_width = routing.region_width,
+                                      .topk = routing.topk,
+                                      .scale = routing.scale};
+  CHECK(routing.topk > 0 && (qkv.numel() == 0 || routing.topk <= shape.regions()))
+      << "bilevel_routing: " << routing.topk << " of " << shape.regions() << " regions";
+  return shape;
+}
+
+Shape RoutesShape(const RoutedAttentionShape& s) { return {s.batch, s.regions(), s.topk}; }
+
+// Inputs of the node, in order.
+enum Input { kQkv, kX, kWeight, kBias };
+
+// The part of a tensor [B, H, W, 3C] that holds v.
+char* Values(const RoutedAttentionShape& s, const Tensor& qkv) {
+  return static_cast<char*>(qkv.raw()) +
+         2 * s.channels() * static_cast<int64_t>(SizeOf(qkv.dtype()));
+}
+
+// LePE of v, where it lies in qkv, or of its own input.
+class LepeConvolution {
+ public:
+  LepeConvolution(const RoutedAttentionShape& s, const Tensor& qkv, const Lepe& lepe)
+      : shape_(DepthwiseConvShapeOf({s.batch, s.height, s.width, s.channels()}, lepe.weight.dim(2),
+                                    Conv2dGeometry::Centred(lepe.weight.dim(2)))),
+        dtype_(qkv.dtype()),
+        device_(qkv.device()),
+        of_values_(!lepe.x.defined()),
+        x_(of_values_ ? Values(s, qkv) : lepe.x.raw()),
+        x_stride_(of_values_ ? 3 * s.channels() : s.channels()),
+        weight_(lepe.weight.data<float>()) {
+    CHECK(lepe.weight.dim(0) == s.channels() && lepe.bias.numel() == s.channels() &&
+          (of_values_ ||
+           (lepe.x.numel() == s.tokens() * s.channels() && lepe.x.dtype() == qkv.dtype())))
+        << "bilevel_routing: lepe of " << Describe(of_values_ ? qkv : lepe.x) << " with weight "
+        << Describe(lepe.weight) << ", bias " << Describe(lepe.bias);
+  }
+
+  void AddTo(const Tensor& out, const Tensor& bias) const {
+    depthwise_conv(device_, DepthwiseConvArgs{.shape = shape_,
+                                              .dtype = dtype_,
+                                              .x = x_,
+                                              .x_stride = x_stride_,
+                                              .weight = weight_,
+                                              .bias = bias.data<float>(),
+                                              .y = out.raw(),
+                                              .y_stride = shape_.channels,
+                                              .residual = false,
+                                              .accumulate = true});
+  }
+
+  // The gradient of the input: added to that of v, or the whole gradient of its own.
+  void GradInput(const GradContext& g, const Tensor& d_out, char* d_values) const {
+    GradDest dx;
+    if (!of_values_) {
+      if (!g.wants(kX)) return;
+      dx = g.Dest(kX);
+    }
+    depthwise_conv_grad_input(
+        device_, DepthwiseConvGradInputArgs{.shape = shape_,
+                                            .dtype = dtype_,
+                                            .dy = d_out.raw(),
+                                            .dy_stride = shape_.channels,
+                                            .weight = weight_,
+                                            .dx = of_values_ ? d_values : dx.tensor.raw(),
+                                            .dx_stride = x_stride_,
+                                            .residual = false,
+                                            .accumulate = of_values_ || dx.accumulate});
+  }
+
+  void GradParameters(const GradContext& g, const Tensor& d_out) const {
+    if (!g.wants(kWeight) && !g.wants(kBias)) return;
+    const GradDest dweight = g.wants(kWeight) ? g.Dest(kWeight) : GradDest();
+    const GradDest dbias = g.wants(kBias) ? g.Dest(kBias) : GradDest();
+    const auto floats = [](const Tensor& t) { return t.defined() ? t.data<float>() : nullptr; };
+    depthwise_conv_grad_weight(device_,
+                               DepthwiseConvGradWeightArgs{.shape = shape_,
+                                                           .dtype = dtype_,
+                                                           .dy = d_out.raw(),
+                                                           .dy_stride = shape_.channels,
+                                                           .x = x_,
+                                                           .x_stride = x_stride_,
+                                                           .dweight = floats(dweight.tensor),
+                                                           .dbias = floats(dbias.tensor),
+                                                           .accumulate_dweight = dweight.accumulate,
+                                                           .accumulate_dbias = dbias.accumulate});
+  }
+
+ private:
+  DepthwiseConvShape shape_;
+  DType dtype_;
+  Device device_;
+  bool of_values_;
+  const void* x_;
+  int64_t x_stride_;
+  const float* weight_;
+};
+
+void Backward(const RoutedAttentionShape& shape, const Tensor& qkv, const Tensor& routes,
+              const Lepe& lepe, const GradContext& g) {
+  const Tensor d_out = g.out();
+  const Tensor d_qkv = Tensor::Empty(qkv.shape(), qkv.dtype(), qkv.device());
+  bilevel_routing_backward(qkv.device(), RoutedAttentionGradArgs{.dtype = qkv.dtype(),
+                                                                 .shape = shape,
+                                                                 .qkv = qkv.raw(),
+                                                                 .routes = routes.data<int32_t>(),
+                                                                 .d_out = d_out.raw(),
+                                                                 .d_qkv = d_qkv.raw()});
+  const LepeConvolution convolution(shape, qkv, lepe);
+  convolution.GradInput(g, d_out, Values(shape, d_qkv));
+  convolution.GradParameters(g, d_out);
+  g.Add(kQkv, d_qkv);
+}
+
+}  // namespace
+
+Tensor RouteRegions(const Tensor& qkv, const Routing& routing) {
+  const RoutedAttentionShape shape = CheckedShape(qkv, routing);
+  const Tensor routes = Tensor::Empty(RoutesShape(shape), DType::kI32, qkv.device());
+  if (routes.numel() == 0 || qkv.numel() == 0) return routes;
+  bilevel_routing_route(qkv.device(), RouteArgs{.dtype = qkv.dtype(),
+                                                .shape = shape,
+                                                .qkv = qkv.raw(),
+                                                .routes = routes.data<int32_t>()});
+  return routes;
+}
+
+Tensor RoutedAttention(const Tensor& qkv, const Tensor& routes, const Lepe& lepe,
+                       const Routing& routing) {
+  const RoutedAttentionShape shape = CheckedShape(qkv, routing);
+  CHECK(routes.dtype() == DType::kI32 && routes.shape() == RoutesShape(shape))
+      << "bilevel_routing: routes " << Describe(routes) << " of " << shape.regions()
+      << " regions, topk " << shape.topk;
+  Tensor out = Tensor::Empty({shape.batch, shape.height, shape.width, shape.channels()},
+                             qkv.dtype(), qkv.device());
+  if (out.numel() == 0) return out;
+  bilevel_routing_forward(qkv.device(), RoutedAttentionArgs{.dtype = qkv.dtype(),
+                                                            .shape = shape,
+                                                            .qkv = qkv.raw(),
+                                                            .routes = routes.data<int32_t>(),
+                                                            .out = out.raw()});
+  LepeConvolution(shape, qkv, lepe).AddTo(out, lepe.bias);
+  Record("routed_attention", {&qkv, &lepe.x, &lepe.weight, &lepe.bias}, {&out},
+         [shape, qkv = qkv.Detach(), routes,
+          lepe = Lepe{lepe.x.Detach(), lepe.weight.Detach(), lepe.bias.Detach()}](GradContext& g) {
+           Backward(shape, qkv, routes, lepe, g);
+         });
+  return out;
+}
+
+}  // namespace tessera

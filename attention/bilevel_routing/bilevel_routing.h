@@ -1,0 +1,51 @@
+// Bi-level routing attention (Zhu et al., BiFormer, arXiv 2303.08810): every region of a map picks
+// the regions that it is most related to, and its tokens attend to the tokens of those alone. With
+// one region it is plain attention among all tokens.
+#ifndef TESSERA_ATTENTION_BILEVEL_ROUTING_BILEVEL_ROUTING_H_
+#define TESSERA_ATTENTION_BILEVEL_ROUTING_BILEVEL_ROUTING_H_
+
+#include <cstdint>
+
+#include "attention/bilevel_routing/bilevel_routing_kernel.h"
+#include "layers/depthwise_conv.h"
+#include "layers/forward_context.h"
+#include "layers/linear.h"
+
+namespace tessera {
+
+// How a map is cut into regions, region_height x region_width tokens each, those at the right and
+// bottom cut off by the map's border; how many of them a region attends to; and the factor of the
+// logits.
+struct Routing {
+  int64_t num_heads = 1;
+  int64_t region_height = 1;
+  int64_t region_width = 1;
+  int64_t topk = 1;
+  float scale = 1.0f;
+};
+
+// qkv [B, H, W, 3C], f32 or bf16 -> i32 [B, regions, topk]: for each region r those with the
+// largest q_r k_j, descending, where q_r and k_j are the means of queries and keys over the tokens
+// of a region, all heads together; the lower index first where they are equal. No gradient flows.
+Tensor RouteRegions(const Tensor& qkv, const Routing& routing);
+
+// A depthwise convolution, stride 1, that is added to the result of attention: locally enhanced
+// positional encoding (Dong et al., arXiv 2107.00652).
+struct Lepe {
+  Tensor x;       // [B, H, W, C] of qkv's dtype; undefined: v
+  Tensor weight;  // f32 [C, 1, K, K]
+  Tensor bias;    // f32 [C]
+};
+
+// For every token of region r, and each head,
+//   out = softmax(scale q k^T) v + lepe,
+// over all tokens of the regions routes[r]. qkv [B, H, W, 3C], f32 or bf16: q, k and v, each with
+// channels (head, head_dim); routes i32 [B, regions, topk], distinct within a row;
+// out [B, H, W, C] of qkv's dtype. Positions of a region past the border of the map count as keys
+// and values of zero. Saves qkv and the routes; logits are computed again in the backward pass.
+Tensor RoutedAttention(const Tensor& qkv, const Tensor& routes, const Lepe& lepe,
+                       const Routing& routing);
+
+}  // namespace tessera
+
+#endif  // TESSERA_ATTENTION_BILEVEL_ROUTING_BILEVEL_ROUTING_H_
