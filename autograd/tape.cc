@@ -51,6 +51,21 @@ bool Tape::Recomputing() { return recomputing; }
 RecomputeScope::RecomputeScope() : before_(recomputing) { recomputing = true; }
 RecomputeScope::~RecomputeScope() { recomputing = before_; }
 
+thread_local ObserveOps* ObserveOps::active_ = nullptr;
+
+ObserveOps::ObserveOps(Observer observer) : observer_(std::move(observer)) {
+  CHECK(active_ == nullptr) << "ops are observed already on this thread";
+  active_ = this;
+}
+ObserveOps::~ObserveOps() { active_ = nullptr; }
+
+void ObserveOps::ShowOutputs(const char* op, std::initializer_list<const Tensor*> inputs,
+                             std::initializer_list<Tensor*> outputs) {
+  std::vector<int64_t> slots;
+  for (const Tensor* input : inputs) slots.push_back(input->slot());
+  for (const Tensor* output : outputs) Show({op, false, *output, slots});
+}
+
 bool NeedsGrad(std::initializer_list<const Tensor*> inputs) {
   if (active_tape == nullptr) return false;
   for (const Tensor* t : inputs) {
@@ -121,12 +136,23 @@ void Tape::RunLastNode() {
     const TraceScope trace(node.name);
     GradContext context(*this, node.inputs.data(), node.num_inputs, node.outputs.data());
     node.run(node.closure, context);
+    if (ObserveOps::On()) [[unlikely]] {
+      ShowGradients(node);
+    }
   }
   node.destroy(node.closure);
   // A checkpoint has just recorded its block above its own closure, so its memory goes later, with
   // a node below.
   if (nodes_.size() == num_nodes) arena_.Rewind(node.mark);
   for (int k = 0; k < node.num_outputs; ++k) Find(node.outputs[k])->grad = Tensor();
+}
+
+void Tape::ShowGradients(const Node& node) {
+  const absl::Span<const int64_t> inputs(node.inputs.data(), node.num_inputs);
+  for (const int64_t input : inputs) {
+    const Slot* slot = Find(input);
+    if (slot != nullptr && slot->has_grad) ObserveOps::Show({node.name, true, slot->grad, inputs});
+  }
 }
 
 void Tape::AddGrad(int64_t number, Tensor grad) {

@@ -21,11 +21,13 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <new>
 #include <utility>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "autograd/arena.h"
 #include "tensor/tensor.h"
 
@@ -131,6 +133,7 @@ class Tape {
   Node& AppendNode(const char* name, std::initializer_list<const Tensor*> inputs,
                    std::initializer_list<Tensor*> outputs);
   void RunLastNode();
+  void ShowGradients(const Node& node);
   void AddGrad(int64_t slot, Tensor grad);
   // The slot with this number, or null: kNoSlot and slots of earlier tapes have none.
   Slot* Find(int64_t slot);
@@ -166,6 +169,35 @@ class RecomputeScope {
   bool before_;
 };
 
+// One tensor that an op made while it was observed.
+struct OpResult {
+  const char* op;  // the name it records itself by
+  bool backward;   // a gradient of one of its inputs rather than an output
+  const Tensor& value;
+  absl::Span<const int64_t> inputs;  // their slots
+};
+
+// Shows a function every result of the ops of this thread while it lives, in the order in which
+// they are made, to find where something went wrong. Ops show their outputs whether or not a tape
+// records them. At most one at a time.
+class ObserveOps {
+ public:
+  using Observer = std::function<void(const OpResult&)>;
+  explicit ObserveOps(Observer observer);
+  ~ObserveOps();
+  ObserveOps(const ObserveOps&) = delete;
+  ObserveOps& operator=(const ObserveOps&) = delete;
+
+  static bool On() { return active_ != nullptr; }
+  static void Show(const OpResult& result) { active_->observer_(result); }
+  static void ShowOutputs(const char* op, std::initializer_list<const Tensor*> inputs,
+                          std::initializer_list<Tensor*> outputs);
+
+ private:
+  static thread_local ObserveOps* active_;
+  Observer observer_;
+};
+
 // True if a tape is active and one of the tensors needs a gradient.
 bool NeedsGrad(std::initializer_list<const Tensor*> inputs);
 
@@ -174,6 +206,9 @@ bool NeedsGrad(std::initializer_list<const Tensor*> inputs);
 template <typename Fn>
 void Record(const char* name, std::initializer_list<const Tensor*> inputs,
             std::initializer_list<Tensor*> outputs, Fn fn) {
+  if (ObserveOps::On()) [[unlikely]] {
+    ObserveOps::ShowOutputs(name, inputs, outputs);
+  }
   if (NeedsGrad(inputs)) Tape::Active()->Push(name, inputs, outputs, std::move(fn));
 }
 

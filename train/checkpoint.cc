@@ -23,7 +23,7 @@
 namespace tessera::train {
 namespace {
 
-constexpr int64_t kFormatVersion = 1;
+constexpr int64_t kFormatVersion = 2;
 constexpr int64_t kMaxTextBytes = int64_t{16} << 20;  // of each file that is not a group
 constexpr absl::string_view kStateFile = "state.json";
 constexpr absl::string_view kConfigFile = "config.yaml";
@@ -70,6 +70,10 @@ std::string StateJson(const CheckpointContents& contents) {
                {"step", state.step},
                {"epoch", state.epoch},
                {"batch", state.batch},
+               {"updates", state.updates},
+               {"skipped_in_a_row", state.skipped_in_a_row},
+               {"rolled_back_at", state.rolled_back_at},
+               {"mean_loss", state.mean_loss},
                {"seed", state.seed},
                {"class_names", state.class_names},
                {"metrics", state.metrics},
@@ -102,18 +106,32 @@ absl::Status ReadStrings(const Json& json, const char* key, std::vector<std::str
   return absl::OkStatus();
 }
 
+absl::Status ParseSkippedSteps(const Json& json, TrainState* state) {
+  RETURN_IF_ERROR(ReadCount(json, "updates", &state->updates));
+  RETURN_IF_ERROR(ReadCount(json, "skipped_in_a_row", &state->skipped_in_a_row));
+  RETURN_IF_ERROR(ReadCount(json, "rolled_back_at", &state->rolled_back_at));
+  const auto mean_loss = json.find("mean_loss");
+  if (mean_loss == json.end() || !mean_loss->is_number()) {
+    return DataError("'mean_loss': expected a number");
+  }
+  state->mean_loss = mean_loss->get<double>();
+  return absl::OkStatus();
+}
+
 absl::Status ParseState(const Json& json, TrainState* state, std::vector<std::string>* groups) {
   int64_t version = 0;
   if (!json.is_object()) return DataError("expected a map");
   RETURN_IF_ERROR(ReadCount(json, "format_version", &version));
-  if (version != kFormatVersion) {
-    return DataError(absl::StrFormat("format version %d, this program reads version %d", version,
-                                     kFormatVersion));
+  if (version < 1 || version > kFormatVersion) {
+    return DataError(absl::StrFormat("format version %d, this program reads up to version %d",
+                                     version, kFormatVersion));
   }
   RETURN_IF_ERROR(ReadCount(json, "step", &state->step));
   RETURN_IF_ERROR(ReadCount(json, "epoch", &state->epoch));
   RETURN_IF_ERROR(ReadCount(json, "batch", &state->batch));
   RETURN_IF_ERROR(ReadCount(json, "seed", &state->seed));
+  state->updates = state->step;  // version 1 ended a run rather than skip a step
+  if (version > 1) RETURN_IF_ERROR(ParseSkippedSteps(json, state));
   const Json model = json.value("model", Json()), metrics = json.value("metrics", Json());
   if (!model.is_string()) return DataError("'model': expected a string");
   state->model = model.get<std::string>();
@@ -145,6 +163,9 @@ absl::StatusOr<std::string> HashFile(FileSystem& fs, const std::string& path) {
 // File name -> checksum, from the lines "HEX  NAME".
 absl::StatusOr<std::map<std::string, std::string>> ParseChecksums(absl::string_view text) {
   std::map<std::string, std::string> checksums;
+  if (!absl::EndsWith(text, "\n")) {
+    return DataError(absl::StrFormat("%s is cut off", kChecksumsFile));
+  }
   for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(line, absl::MaxSplits("  ", 1));

@@ -29,9 +29,13 @@ namespace tessera::train {
 struct TrainState {
   std::string model;                      // registered name
   std::vector<std::string> class_names;   // of the data set, in the order of the classifier
-  int64_t step = 0;                       // optimizer steps done
+  int64_t step = 0;                       // steps done, skipped ones included
   int64_t epoch = 0;                      // epochs completed
   int64_t batch = 0;                      // batches of the current epoch that are done
+  int64_t updates = 0;                    // steps that made the weights what they are
+  int64_t skipped_in_a_row = 0;           // steps since the last update, see train/bad_steps.h
+  int64_t rolled_back_at = 0;             // step at which weights last went back; 0: never
+  double mean_loss = 0;                   // running average over updates
   uint64_t seed = 0;                      // all randomness follows from it and the counters above
   std::map<std::string, double> metrics;  // those not finite come back as NaN
 };

@@ -50,6 +50,7 @@ struct TrainConfig {
   std::string precision = "bf16";
   bool checkpoint_blocks = false;
   double ema_decay = 0.0;
+  double skip_loss_above = 0.0;
   std::string init_weights;
   bool finetune = false;
   int64_t seed = 42;
@@ -67,6 +68,9 @@ struct TrainConfig {
     v("checkpoint_blocks", checkpoint_blocks, "run blocks again in backward, to save memory");
     v("ema_decay", ema_decay, "of the averaged weights that are evaluated; 0: none",
       HalfOpen(0, 1));
+    v("skip_loss_above", skip_loss_above,
+      "leave out steps whose loss exceeds its running average this many times; 0: none",
+      AtLeast(0));
     v("init_weights", init_weights, "checkpoint, safetensors or .pth file to start from");
     v("finetune", finetune, "init_weights may have another classifier");
     v("seed", seed, "of every random draw", AtLeast(0));

@@ -12,6 +12,7 @@
 #include "core/allocator.h"
 #include "data/loader.h"
 #include "models/registry.h"
+#include "train/bad_steps.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/machine_rates.h"
@@ -22,6 +23,7 @@
 #include "train/run_log.h"
 #include "train/schedule.h"
 #include "train/signals.h"
+#include "train/snapshot.h"
 #include "train/step.h"
 #include "train/weights.h"
 
@@ -51,7 +53,7 @@ class Run {
   absl::Status OpenFolder(bool resume);
   absl::Status Resume();
   absl::StatusOr<std::unique_ptr<Loader>> OpenLoader() const;
-  absl::StatusOr<StepResult> Step(const Batch& batch);
+  StepResult Step(const Batch& batch);
   absl::Status Log(const StepResult& result, double learning_rate, double images_per_second);
   bool EvaluationDue() const;
   absl::Status EvaluateAndSave(Progress& progress);
@@ -145,38 +147,13 @@ absl::Status Run::Resume() {
   ASSIGN_OR_RETURN(const Checkpoint checkpoint, OpenLatestCheckpoint(fs_, config_.output));
   RETURN_IF_ERROR(CheckResumable(checkpoint.config(), DumpConfig(config_)));
   state_ = checkpoint.state();
-  RETURN_IF_ERROR(checkpoint.Read("model", StateOf(*store_, store_->values())));
-  std::vector<NamedTensor> moments;
-  for (const Optimizer::Moment& moment : optimizer_->moments()) {
-    for (NamedTensor& slice : SlicesOf(*store_, moment.values, moment.name + ".")) {
-      moments.push_back(std::move(slice));
-    }
-  }
-  RETURN_IF_ERROR(checkpoint.Read("optimizer", moments));
-  if (optimizer_->averages().defined()) {
-    RETURN_IF_ERROR(checkpoint.Read("ema", StateOf(*store_, optimizer_->averages())));
-  }
-  store_->RefreshCopies();
-  optimizer_->set_num_steps(state_.step);
+  RETURN_IF_ERROR(LoadSnapshot(checkpoint, *store_, *optimizer_));
   LOG(INFO) << "continuing " << checkpoint.path();
   return absl::OkStatus();
 }
 
 absl::Status Run::Save(const std::string& path) {
-  CheckpointContents contents;
-  contents.state = state_;
-  contents.config = DumpConfig(config_);
-  contents.groups["model"] = StateOf(*store_, store_->values());
-  std::vector<NamedTensor>& moments = contents.groups["optimizer"];
-  for (const Optimizer::Moment& moment : optimizer_->moments()) {
-    for (NamedTensor& slice : SlicesOf(*store_, moment.values, moment.name + ".")) {
-      moments.push_back(std::move(slice));
-    }
-  }
-  if (optimizer_->averages().defined()) {
-    contents.groups["ema"] = StateOf(*store_, optimizer_->averages());
-  }
-  RETURN_IF_ERROR(SaveCheckpoint(fs_, path, contents));
+  RETURN_IF_ERROR(SaveSnapshot(fs_, path, state_, DumpConfig(config_), *store_, *optimizer_));
   return PruneCheckpoints(fs_, config_.output, config_.train.keep_checkpoints);
 }
 
@@ -221,10 +198,11 @@ absl::Status Run::Prepare(const TrainFlags& flags) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<StepResult> Run::Step(const Batch& batch) {
-  ASSIGN_OR_RETURN(const StepResult result,
-                   TrainStep(*model_, *store_, *optimizer_, step_options_, batch.images,
-                             batch.targets, state_.step, schedule_.LearningRate(state_.step)));
+StepResult Run::Step(const Batch& batch) {
+  const double lr = schedule_.LearningRate(state_.step);
+  const StepResult result =
+      TrainStep(*model_, *store_, *optimizer_, step_options_, batch.images, batch.targets,
+                state_.step, lr, MaxLoss(config_.train.skip_loss_above, state_));
   ++state_.step;
   state_.epoch = batch.epoch;
   state_.batch = batch.index + 1;
@@ -238,7 +216,8 @@ absl::StatusOr<StepResult> Run::Step(const Batch& batch) {
 absl::Status Run::TryOneStep() {
   ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader_->Next());
   const absl::Time start = absl::Now();
-  ASSIGN_OR_RETURN(const StepResult result, Step(*batch));
+  const StepResult result = Step(*batch);
+  RETURN_IF_ERROR(CheckUpdated(result, 1));
   absl::PrintF("%s", DumpConfig(config_));
   absl::PrintF(
       "dry run: %d + %d images, %d steps; the first one took %.2f s, loss %.4f, memory "
@@ -312,6 +291,8 @@ absl::Status Run::TrainToTheEnd() {
   ASSIGN_OR_RETURN(log_, RunLog::Open(fs_, config_.output, state_.step));
   Progress progress(
       {.total_steps = total_steps(), .peak_flops = MeasurePeakFlops(step_options_.compute_dtype)});
+  const RunParts parts = {fs_,         config_.output, *model_,         *store_,
+                          *optimizer_, step_options_,  steps_per_epoch_};
   absl::Time last_save = absl::Now(), last_step = absl::Now();
   double waited = loader_->stats().wait_seconds;
   while (true) {
@@ -324,7 +305,8 @@ absl::Status Run::TrainToTheEnd() {
     ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader_->Next());
     CHECK(batch.has_value()) << "the loader ended at step " << state_.step;
     const double lr = schedule_.LearningRate(state_.step);
-    ASSIGN_OR_RETURN(const StepResult result, Step(*batch));
+    const StepResult result = Step(*batch);
+    RETURN_IF_ERROR(FollowStep(parts, result, *batch, &state_));
     const double seconds = Seconds(last_step);
     last_step = absl::Now();
     const double wait = loader_->stats().wait_seconds - waited;
@@ -341,7 +323,9 @@ absl::Status Run::TrainToTheEnd() {
     if (state_.step % config_.train.log_every_steps == 0) {
       RETURN_IF_ERROR(Log(result, lr, images / seconds));
     }
-    if (Seconds(last_save) > 60 * config_.train.save_every_minutes) {
+    // Not among skipped steps: their weights may be the ones that went astray.
+    if (state_.skipped_in_a_row == 0 &&
+        Seconds(last_save) > 60 * config_.train.save_every_minutes) {
       RETURN_IF_ERROR(Save(CheckpointPath(config_.output, state_.step)));
       last_save = last_step = absl::Now();
     }
@@ -353,7 +337,9 @@ absl::Status Run::TrainToTheEnd() {
         "stopped and saved at step %d of %d in %s; the same command with --resume continues",
         state_.step, total_steps(), config_.output));
   }
-  absl::PrintF("done: %d steps; best top-1 %.2f %% in %s\n", state_.step,
+  const int64_t left_out = state_.step - state_.updates;
+  absl::PrintF("done: %d steps%s; best top-1 %.2f %% in %s\n", state_.step,
+               left_out > 0 ? absl::StrFormat(" (%d skipped or undone)", left_out) : "",
                state_.metrics["best_top1"], BestPath(config_.output));
   return absl::OkStatus();
 }

@@ -7,11 +7,29 @@
 #include "autograd/ops/softmax_cross_entropy.h"
 
 namespace tessera::train {
+namespace {
 
-absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& store,
-                                     Optimizer& optimizer, const StepOptions& options,
-                                     const Tensor& images, const Tensor& targets, int64_t step,
-                                     double lr) {
+// What forward passes in training change beside gradients: running statistics and counters.
+class SavedBuffers {
+ public:
+  explicit SavedBuffers(const ParameterStore& store)
+      : buffers_(store.values().Slice(store.grads().numel(), store.values().numel())),
+        counters_(store.counters()),
+        saved_buffers_(buffers_.Clone()),
+        saved_counters_(counters_.Clone()) {}
+  void Restore() const {
+    buffers_.CopyFrom(saved_buffers_);
+    counters_.CopyFrom(saved_counters_);
+  }
+
+ private:
+  Tensor buffers_, counters_, saved_buffers_, saved_counters_;
+};
+
+}  // namespace
+
+double ComputeGradients(const ImageModel& model, ParameterStore& store, const StepOptions& options,
+                        const Tensor& images, const Tensor& targets, int64_t step) {
   const int64_t batch = images.dim(0);
   CHECK_EQ(batch % options.accumulate, 0) << "batch " << batch << " in " << options.accumulate;
   const int64_t part = batch / options.accumulate;
@@ -22,30 +40,45 @@ absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& st
   context.seed = options.seed;
   context.step = step;
 
-  StepResult result;
-  for (int64_t begin = 0; begin < batch; begin += part) {
+  double sum = 0;
+  for (int64_t begin = 0; begin < batch && std::isfinite(sum); begin += part) {
     context.first_sample = begin;
     Tape tape;
     store.Watch(tape, /*accumulate=*/begin > 0);
     const Tensor logits = model.Forward(images.Slice(begin, begin + part), context);
     const Tensor loss = SoftmaxCrossEntropy(logits, targets.Slice(begin, begin + part));
     const double weight = 1.0 / static_cast<double>(options.accumulate);
-    result.loss += *loss.data<float>() * weight;
-    if (!std::isfinite(result.loss)) break;
-    tape.Backward(loss, static_cast<float>(weight));
+    sum += *loss.data<float>() * weight;
+    if (std::isfinite(sum)) tape.Backward(loss, static_cast<float>(weight));
   }
+  return sum;
+}
+
+StepResult TrainStep(const ImageModel& model, ParameterStore& store, Optimizer& optimizer,
+                     const StepOptions& options, const Tensor& images, const Tensor& targets,
+                     int64_t step, double lr, double max_loss) {
+  const SavedBuffers before(store);
+  StepResult result;
+  result.loss = ComputeGradients(model, store, options, images, targets, step);
   result.grad_norm = optimizer.GradNorm();
-  if (!std::isfinite(result.loss) || !std::isfinite(result.grad_norm)) {
-    return NumericError(absl::StrFormat(
-        "step %d: the loss is %g and the gradient's norm %g; no weight was updated. A smaller "
-        "optim.lr, a longer optim.warmup_epochs or optim.clip_grad=1 may help",
-        step, result.loss, result.grad_norm));
+  result.updated =
+      std::isfinite(result.loss) && std::isfinite(result.grad_norm) && result.loss <= max_loss;
+  if (!result.updated) {
+    before.Restore();
+    return result;
   }
   // As torch.nn.utils.clip_grad_norm_ does it.
   const double scale =
       options.clip_grad > 0 ? std::min(1.0, options.clip_grad / (result.grad_norm + 1e-6)) : 1.0;
   optimizer.Step(lr, scale);
   return result;
+}
+
+absl::Status CheckUpdated(const StepResult& result, int64_t step) {
+  if (result.updated) return absl::OkStatus();
+  return NumericError(
+      absl::StrFormat("step %d: the loss is %g and the gradient's norm %g; nothing was updated",
+                      step, result.loss, result.grad_norm));
 }
 
 }  // namespace tessera::train

@@ -2,6 +2,8 @@
 #ifndef TESSERA_TRAIN_STEP_H_
 #define TESSERA_TRAIN_STEP_H_
 
+#include <limits>
+
 #include "models/image_model.h"
 #include "train/optimizer.h"
 
@@ -18,15 +20,25 @@ struct StepOptions {
 struct StepResult {
   double loss = 0.0;       // mean over the batch
   double grad_norm = 0.0;  // global L2 norm before clipping
+  bool updated = false;    // otherwise the step changed nothing
 };
 
-// Forward and backward over images f32 [B, H, W, C] and targets f32 [B, K], then the optimizer's
-// update with this learning rate. B is a multiple of options.accumulate. NumericError, and no
-// update of weights, when the loss or the gradient is not finite.
-absl::StatusOr<StepResult> TrainStep(const ImageModel& model, ParameterStore& store,
-                                     Optimizer& optimizer, const StepOptions& options,
-                                     const Tensor& images, const Tensor& targets, int64_t step,
-                                     double lr);
+// Forward and backward over images f32 [B, H, W, C] and targets f32 [B, K]: leaves the gradients in
+// the store and returns the loss. B is a multiple of options.accumulate. Once a part's loss is not
+// finite, the rest is left out.
+double ComputeGradients(const ImageModel& model, ParameterStore& store, const StepOptions& options,
+                        const Tensor& images, const Tensor& targets, int64_t step);
+
+// The same, then the optimizer's update with this learning rate. Without a finite loss of at most
+// `max_loss` and a finite gradient there is no update: parameters, buffers, moments and
+// averages keep their bits.
+StepResult TrainStep(const ImageModel& model, ParameterStore& store, Optimizer& optimizer,
+                     const StepOptions& options, const Tensor& images, const Tensor& targets,
+                     int64_t step, double lr,
+                     double max_loss = std::numeric_limits<double>::infinity());
+
+// NumericError for a step that had to be taken and was not.
+absl::Status CheckUpdated(const StepResult& result, int64_t step);
 
 }  // namespace tessera::train
 

@@ -2,8 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "core/trace.h"
 
 namespace tessera {
@@ -104,6 +107,34 @@ TEST(Tape, IgnoresSlotsOfAnEarlierTape) {
   tape.Backward(Multiply(stale, x));
   EXPECT_EQ(*dx.data<float>(), 2.0f);
   EXPECT_EQ(*d.data<float>(), 99.0f);
+}
+
+TEST(ObserveOps, ShowsOutputsAndGradientsInTheOrderInWhichTheyAreMade) {
+  for (const bool checkpoint : {false, true}) {
+    Tensor x = Scalar(3.0f), dx = Scalar(0.0f);
+    Tape tape;
+    tape.Watch(x, dx, false);
+    std::vector<std::string> seen;
+    {
+      const ObserveOps observe([&](const OpResult& result) {
+        const bool of_x =
+            std::find(result.inputs.begin(), result.inputs.end(), x.slot()) != result.inputs.end();
+        seen.push_back(absl::StrCat(result.op, result.backward ? "'" : "", of_x ? " of x" : "", " ",
+                                    *result.value.data<float>()));
+      });
+      const auto square = [](const Tensor& t) { return Multiply(t, t); };
+      const Tensor y = checkpoint ? Checkpoint(x, square) : square(x);
+      tape.Backward(Plus(y, y));
+    }
+    std::vector<std::string> expected = {"multiply of x 9", "plus 18", "plus' 2", "plus' 2"};
+    if (checkpoint) expected.push_back("multiply of x 9");
+    // Both inputs are x, whose gradient is shown once for each.
+    expected.insert(expected.end(), {"multiply' of x 12", "multiply' of x 12"});
+    if (checkpoint)
+      seen.erase(std::remove(seen.begin(), seen.end(), "checkpoint' of x 12"), seen.end());
+    EXPECT_EQ(seen, expected) << checkpoint;
+    Multiply(x, x);  // shown to nobody
+  }
 }
 
 TEST(Checkpoint, GivesTheSameGradientsAsRecording) {

@@ -117,9 +117,10 @@ absl::StatusOr<CaseResult> RunTrainingCase(const GoldenCase& golden, DType compu
   std::vector<double> losses, norms;
   for (int64_t t = 0; t < schedule.total_steps; ++t) {
     const GoldenBatch& batch = batches[t % batches.size()];
-    ASSIGN_OR_RETURN(const train::StepResult result,
-                     train::TrainStep(*model, store, optimizer, options, batch.images,
-                                      batch.targets, t, schedule.LearningRate(t)));
+    const train::StepResult result =
+        train::TrainStep(*model, store, optimizer, options, batch.images, batch.targets, t,
+                         schedule.LearningRate(t));
+    RETURN_IF_ERROR(train::CheckUpdated(result, t));
     losses.push_back(result.loss);
     norms.push_back(result.grad_norm);
   }

@@ -228,10 +228,31 @@ TEST_F(Runs, DryRunWritesNothing) {
 
 TEST_F(Runs, ThatDivergeEndWithANumericErrorAndKeepTheirCheckpoints) {
   const absl::Status status =
-      Train(Config("run", {"optim.lr=1e5", "optim.name=sgd", "train.save_every_minutes=1e-9"}), {});
+      Train(Config("run", {"optim.lr=1e5", "optim.name=sgd", "optim.clip_grad=0", "train.epochs=6",
+                           "train.save_every_minutes=1e-9"}),
+            {});
   EXPECT_EQ(ExitCode(status), 5) << status;
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("the weights went back at step"), HasSubstr("operation ")));
   const Checkpoint checkpoint = Unwrap(OpenLatestCheckpoint(PosixFileSystem(), folder_ / "run"));
   EXPECT_GE(checkpoint.state().step, 1);
+}
+
+// Many steps are spikes. Where the run stands in a row of them is part of its state.
+TEST_F(Runs, ThatSkipStepsResumeToTheSameBits) {
+  const std::vector<std::string> skip = {"train.skip_loss_above=1.005"};
+  ASSERT_TRUE(Train(Config("whole", skip), {}).ok());
+  const Checkpoint whole =
+      Unwrap(Checkpoint::Open(PosixFileSystem(), folder_ / CheckpointPath("whole", kSteps)));
+  EXPECT_LT(whole.state().updates, kSteps);
+  EXPECT_GT(whole.state().updates, 1);
+  for (const int64_t step : {2, 7, 11, 16}) {
+    const std::string name = absl::StrCat("stopped", step);
+    StopAfter(step);
+    EXPECT_EQ(ExitCode(Train(Config(name, skip), {})), 75);
+    ASSERT_TRUE(Train(Config(name, skip), {.resume = true}).ok());
+    ExpectSameRun("whole", name);
+  }
 }
 
 TEST_F(Runs, StartFromTheWeightsOfAnotherAlsoWithAnotherClassifier) {

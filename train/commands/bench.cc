@@ -70,9 +70,9 @@ class Bench {
                                  .checkpoint_blocks = config_.train.checkpoint_blocks,
                                  .accumulate = config_.train.accumulate,
                                  .clip_grad = config_.optim.clip_grad};
-    return TrainStep(*model_, *store_, *optimizer_, options, images_, targets_, step_++,
-                     config_.optim.lr * 1e-3)
-        .status();
+    const StepResult result = TrainStep(*model_, *store_, *optimizer_, options, images_, targets_,
+                                        step_, config_.optim.lr * 1e-3);
+    return CheckUpdated(result, step_++);
   }
 
   double flops(bool forward) const {
