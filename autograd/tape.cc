@@ -159,7 +159,7 @@ void Tape::AddGrad(int64_t number, Tensor grad) {
   Slot& slot = *Find(number);
   CHECK_EQ(grad.numel(), slot.shape.numel()) << "gradient " << grad.shape() << " of " << slot.shape;
   if (!slot.has_grad && !slot.leaf) {
-    CHECK(grad.dtype() == slot.dtype)
+    CHECK(grad.dtype() == slot.dtype || slot.dtype == DType::kF32)
         << "gradient " << Name(grad.dtype()) << " of a " << Name(slot.dtype) << " tensor";
     slot.grad = std::move(grad).Detach();
   } else if (!slot.has_grad) {

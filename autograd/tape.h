@@ -56,7 +56,7 @@ class GradContext {
   // kernel must fill it before the node returns. CHECKs wants(i).
   GradDest Dest(int i) const;
   // Hands over a whole gradient of input i: kept as it is when it is the first, else added. Ignored
-  // unless wants(i).
+  // unless wants(i). It may be bf16 where an f32 input was made by products that take it as bf16.
   void Add(int i, Tensor grad) const;
   // Makes the gradient of output 0 that of `recomputed`, whose nodes this backward has just
   // recorded.

@@ -19,8 +19,8 @@ Linear::Linear(int64_t in_features, int64_t out_features, bool has_bias)
   if (has_bias) bias_ = &AddParameter("bias", {out_features}, Init::Zeros());
 }
 
-Tensor Linear::Forward(const Tensor& x, DType out_dtype) const {
-  return tessera::Linear(x, weight_.As(x.dtype()), bias(), out_dtype);
+Tensor Linear::Forward(const Tensor& x, DType out_dtype, DType backward_dtype) const {
+  return tessera::Linear(x, weight_.As(x.dtype()), bias(), out_dtype, weight_.As(backward_dtype));
 }
 
 const Tensor& Linear::bias() const {

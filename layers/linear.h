@@ -12,7 +12,11 @@ class Linear : public Module {
  public:
   Linear(int64_t in_features, int64_t out_features, bool has_bias = true);
   // x [..., in] f32 or bf16 -> [..., out] of `out_dtype`.
-  Tensor Forward(const Tensor& x, DType out_dtype) const;
+  Tensor Forward(const Tensor& x, DType out_dtype) const {
+    return Forward(x, out_dtype, x.dtype());
+  }
+  // The same with the products of the backward pass in `backward_dtype`.
+  Tensor Forward(const Tensor& x, DType out_dtype, DType backward_dtype) const;
   // For ops that do the product themselves, or pad with the bias (undefined if there is none).
   const Tensor& weight(DType dtype) const { return weight_.As(dtype); }
   const Tensor& bias() const;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int64_t kStemStride = 4;
 // Logits of channel attention are sums over all tokens. On maps of this size or more they are so
-// large that rounding operands to bf16 would change the softmax: there it computes in f32.
+// large that rounding operands to bf16 would change the softmax: there they are made in f32.
 constexpr int64_t kExactTokens = 512;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -29,7 +29,7 @@ class DaVitBlock : public Module {
   Tensor Forward(const Tensor& x, const ForwardContext& context) const;
 
  private:
-  Tensor Attend(const Tensor& x) const;
+  Tensor Attend(const Tensor& x, DType dtype) const;
 
   layers::PositionalConv& cpe1_;
   layers::LayerNorm& norm1_;
@@ -62,16 +62,15 @@ DaVitBlock::DaVitBlock(const DaVitConfig& config, bool spatial, int64_t dim, int
                : nullptr),
       drop_path2_(AddChild<layers::DropPath>("drop_path2", drop_path_rate)) {}
 
-Tensor DaVitBlock::Attend(const Tensor& x) const {
-  return window_ != nullptr ? window_->Forward(x, x.dtype()) : channel_->Forward(x, x.dtype());
+Tensor DaVitBlock::Attend(const Tensor& x, DType dtype) const {
+  return window_ != nullptr ? window_->Forward(x, dtype) : channel_->Forward(x, dtype);
 }
 
 Tensor DaVitBlock::Forward(const Tensor& x, const ForwardContext& context) const {
   const DType dtype = context.compute_dtype;
   const bool exact = channel_ != nullptr && x.dim(1) * x.dim(2) >= kExactTokens;
-  const DType attention_dtype = exact ? DType::kF32 : dtype;
   const Tensor a = cpe1_.Forward(x);
-  Tensor attended = Attend(norm1_.Forward(a, attention_dtype));
+  Tensor attended = Attend(norm1_.Forward(a, exact ? DType::kF32 : dtype), dtype);
   context.Tap(window_ != nullptr ? static_cast<const Module&>(*window_) : *channel_, attended);
   const Tensor z = cpe2_.Forward(drop_path1_.AddTo(a, std::move(attended), context));
   if (mlp_ == nullptr) return z;

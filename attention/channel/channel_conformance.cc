@@ -19,7 +19,7 @@ AttentionProblem ChannelProblem(const AttentionSize& size) {
           2.0 * static_cast<double>(shape.batch * shape.tokens * shape.channels() * shape.head_dim),
       .forward =
           [shape](const std::vector<Tensor>& in) {
-            return ChannelAttention(in[0], shape.num_heads, kVersion);
+            return ChannelAttention(in[0], shape.num_heads, kVersion, in[0].dtype());
           },
       .reference = [shape](const std::vector<const double*>& in,
                            double* out) { ChannelAttentionRef(shape, in[0], out); },

@@ -23,9 +23,9 @@ TEST_P(ChannelAttentionOp, LargeLogitsKeepTheirPrecision) {
     for (int64_t i = 0; i < qkv.numel(); ++i) Set(qkv_f32, i, At(qkv, i));
     std::vector<double> expected(shape.tokens * 32);
     ChannelAttentionRef(shape, ToDouble(qkv).data(), expected.data());
-    ExpectClose(ChannelAttention(qkv_f32, 1, version), expected, 3e-4);
+    ExpectClose(ChannelAttention(qkv_f32, 1, version, DType::kF32), expected, 3e-4);
     // Probabilities may be rounded to bf16, logits may not.
-    ExpectClose(ChannelAttention(qkv, 1, version), expected, 0x1p-9 * scale);
+    ExpectClose(ChannelAttention(qkv, 1, version, DType::kBF16), expected, 0x1p-9 * scale);
   }
 }
 

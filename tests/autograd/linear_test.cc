@@ -48,5 +48,20 @@ TEST(LinearGradient, OfBf16OperandsIsThatOfF32Rounded) {
   }
 }
 
+// The result is that of f32 operands to the last bit; only the gradients are rounded.
+TEST(LinearGradient, MayBeMadeOfBf16OperandsAlone) {
+  const TensorFn exact = Product(DType::kF32, DType::kF32);
+  const TensorFn mixed = [](const std::vector<Tensor>& in) {
+    Tensor w = ops::Cast(in[1], DType::kBF16);
+    Tape::Alias(in[1], w);
+    return Linear(in[0], in[1], in[2], DType::kF32, w);
+  };
+  const Tensor expected = exact(Inputs()), got = mixed(Inputs());
+  EXPECT_EQ(std::memcmp(got.raw(), expected.raw(), got.bytes()), 0);
+  const auto gradients = TapeGradients(exact, Inputs()), rounded = TapeGradients(mixed, Inputs());
+  EXPECT_TRUE(GradientsAgree(gradients, rounded, 0.02));
+  EXPECT_NE(std::memcmp(rounded[0].raw(), gradients[0].raw(), rounded[0].bytes()), 0);
+}
+
 }  // namespace
 }  // namespace tessera
