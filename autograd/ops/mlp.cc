@@ -35,17 +35,17 @@ Tensor Mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2
              const GradDest db2 = g.Dest(kB2);
              ops::ColumnSum(dy, db2.tensor, db2.accumulate);
            }
-           // First the gradient of `activated`, then, in its place, that of `hidden`.
+           // First the gradient of `activated`, then, in its place, that of `hidden`, which becomes
+           // `activated` again.
            const Tensor dhidden = Tensor::Empty(hidden.shape(), hidden.dtype(), hidden.device());
            ops::LinearGradInput(dy, w2, dhidden, /*accumulate=*/false);
-           ops::GeluGradients to{.dx = dhidden};
+           ops::GeluGradients to{.dx = dhidden, .y = hidden};
            if (g.wants(kB1)) {
              const GradDest db1 = g.Dest(kB1);
              to.dbias = db1.tensor;
              to.accumulate_dbias = db1.accumulate;
            }
            ops::GeluBackward(dhidden, hidden, to);
-           ops::GeluTo(hidden, hidden);
            WeightGradient(g, kW2, dy, hidden);
            WeightGradient(g, kW1, dhidden, x);
            if (g.wants(kX)) {

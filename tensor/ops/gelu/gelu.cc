@@ -24,12 +24,13 @@ void GeluTo(const Tensor& x, const Tensor& y) {
 }
 
 void GeluBackward(const Tensor& dy, const Tensor& x, const GeluGradients& gradients) {
-  const auto& [dx, dbias, accumulate_dx, accumulate_dbias] = gradients;
+  const auto& [dx, dbias, y, accumulate_dx, accumulate_dbias] = gradients;
   CHECK(IsFloat(x.dtype()) && dy.dtype() == x.dtype() && dx.dtype() == x.dtype() &&
         dy.numel() == x.numel() && dx.numel() == x.numel() &&
+        (!y.defined() || (y.dtype() == x.dtype() && y.numel() == x.numel())) &&
         (!dbias.defined() || (x.rank() >= 1 && dbias.numel() == x.dim(-1))))
       << "gelu_backward: dy " << Describe(dy) << ", x " << Describe(x) << " -> dx " << Describe(dx)
-      << ", dbias " << Describe(dbias);
+      << ", dbias " << Describe(dbias) << ", y " << Describe(y);
   if (x.numel() == 0) {
     if (dbias.defined() && !accumulate_dbias) dbias.FillZero();
     return;
@@ -39,6 +40,7 @@ void GeluBackward(const Tensor& dy, const Tensor& x, const GeluGradients& gradie
                 GeluBackwardArgs{.dy = dy.raw(),
                                  .x = x.raw(),
                                  .dx = dx.raw(),
+                                 .y = y.defined() ? y.raw() : nullptr,
                                  .dbias = dbias.defined() ? dbias.data<float>() : nullptr,
                                  .rows = x.numel() / columns,
                                  .columns = columns,

@@ -19,7 +19,7 @@ template <typename T>
 void Forward(const T* x, T* y, int64_t n) {
   const FloatTag df;
   ForEachVector(df, n, [=](int64_t i, auto lanes) HWY_ATTR {
-    StoreF32N(Gelu(df, LoadF32N(df, x + i, lanes)), df, y + i, lanes);
+    StoreF32N(Gelu<T>(df, LoadF32N(df, x + i, lanes)), df, y + i, lanes);
   });
 }
 
@@ -36,7 +36,7 @@ void Backward(const T* dy, const T* x, T* dx, int64_t n, float* sums) {
   const FloatTag df;
   ForEachVector(df, n, [=](int64_t i, auto lanes) HWY_ATTR {
     FloatVec d =
-        hn::Mul(LoadF32N(df, dy + i, lanes), GeluDerivative(df, LoadF32N(df, x + i, lanes)));
+        hn::Mul(LoadF32N(df, dy + i, lanes), GeluDerivative<T>(df, LoadF32N(df, x + i, lanes)));
     if constexpr (kSum) {
       StoreF32N(hn::Add(LoadF32N(df, sums + i, lanes), d), df, sums + i, lanes);
     }
@@ -51,15 +51,19 @@ void BackwardRowsOf(const GeluBackwardArgs& args, int64_t begin, int64_t end, fl
   const T* dy = static_cast<const T*>(args.dy) + begin * columns;
   const T* x = static_cast<const T*>(args.x) + begin * columns;
   T* dx = static_cast<T*>(args.dx) + begin * columns;
-  if (sums == nullptr) {
-    return Backward<kAccumulate, false>(dy, x, dx, (end - begin) * columns, sums);
-  }
+  T* y = static_cast<T*>(args.y) + begin * columns;
   for (int64_t i = 0; i < (end - begin) * columns; i += columns) {
-    Backward<kAccumulate, true>(dy + i, x + i, dx + i, columns, sums);
+    if (sums == nullptr) {
+      Backward<kAccumulate, false>(dy + i, x + i, dx + i, columns, sums);
+    } else {
+      Backward<kAccumulate, true>(dy + i, x + i, dx + i, columns, sums);
+    }
+    // The row is still in the cache.
+    if (args.y != nullptr) Forward(x + i, y + i, columns);
   }
 }
 
-// Rows [begin, end) of dx; their sum is added to `sums` unless that is null.
+// Rows [begin, end) of dx, and of y if wanted; their sum is added to `sums` unless that is null.
 void BackwardRows(const GeluBackwardArgs& args, int64_t begin, int64_t end, float* sums) {
   WithFloatType(args.dtype, [&](auto type) {
     using T = decltype(type);

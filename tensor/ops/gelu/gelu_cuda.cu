@@ -42,9 +42,10 @@ struct Backward {
   const T* dy;
   const T* x;
   T* dx;
+  T* y;
   int64_t columns;
 
-  // Writes kCount elements of dx; `d` receives them without what dx held.
+  // Writes kCount elements of dx, and of y if wanted; `d` receives them without what dx held.
   template <int kCount>
   DEVICE void Gradient(int64_t i, float (&d)[kCount]) const {
     float v[kCount], result[kCount];
@@ -56,6 +57,9 @@ struct Backward {
       result[j] = kAccumulate ? result[j] + d[j] : d[j];
     }
     StoreFloats(result, dx + i);
+    if (y == nullptr) return;
+    UNROLL for (int j = 0; j < kCount; ++j) v[j] = GeluOf(v[j]);
+    StoreFloats(v, y + i);
   }
   template <int kCount>
   DEVICE void Run(int64_t i) const {
@@ -97,8 +101,9 @@ template <bool kAccumulate, typename T>
 void BackwardOf(const GeluBackwardArgs& args) {
   const Backward<kAccumulate, T> fn = {static_cast<const T*>(args.dy),
                                        static_cast<const T*>(args.x), static_cast<T*>(args.dx),
-                                       args.columns};
-  const bool aligned = IsAligned16(args.dy) && IsAligned16(args.x) && IsAligned16(args.dx);
+                                       static_cast<T*>(args.y), args.columns};
+  const bool aligned =
+      IsAligned16(args.dy) && IsAligned16(args.x) && IsAligned16(args.dx) && IsAligned16(args.y);
   if (args.dbias == nullptr) {
     LaunchElementwise(fn, args.rows * args.columns, aligned);
   } else {

@@ -21,12 +21,13 @@ struct GeluBackwardArgs {
   const void* dy;  // [rows, columns]
   const void* x;   // [rows, columns]
   void* dx;        // [rows, columns]; may be dy
+  void* y;         // [rows, columns]: GELU of x, may be x; or null
   float* dbias;    // [columns]: sum of dx over rows; or null
   int64_t rows;
   int64_t columns;
   bool accumulate_dx;
   bool accumulate_dbias;
-  DType dtype;  // of dy, x and dx: f32 or bf16
+  DType dtype;  // of dy, x, dx and y: f32 or bf16
 };
 extern KernelSlot<void(const GeluBackwardArgs&)> gelu_backward;
 
