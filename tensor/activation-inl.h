@@ -35,7 +35,7 @@ HWY_INLINE FloatVec GeluTanhSigmoid(FloatTag df, FloatVec x, FloatVec x2) {
 template <Activation kActivation>
 HWY_INLINE FloatVec Activate(FloatTag df, FloatVec x) {
   if constexpr (kActivation == Activation::kGelu) {
-    return Gelu(df, x);
+    return Gelu<float>(df, x);
   } else if constexpr (kActivation == Activation::kGeluTanh) {
     return hn::Mul(x, GeluTanhSigmoid(df, x, hn::Mul(x, x)));
   } else if constexpr (kActivation == Activation::kSilu) {
@@ -53,7 +53,7 @@ HWY_INLINE FloatVec GatedDerivative(FloatTag df, FloatVec x_slope, FloatVec s) {
 template <Activation kActivation>
 HWY_INLINE FloatVec ActivationDerivative(FloatTag df, FloatVec x) {
   if constexpr (kActivation == Activation::kGelu) {
-    return GeluDerivative(df, x);
+    return GeluDerivative<float>(df, x);
   } else if constexpr (kActivation == Activation::kGeluTanh) {
     const FloatVec x2 = hn::Mul(x, x);
     const FloatVec slope =
