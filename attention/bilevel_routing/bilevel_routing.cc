@@ -1,5 +1,9 @@
 #include "attention/bilevel_routing/bilevel_routing.h"
 
+#include <algorithm>
+#include <cmath>
+
+#include "autograd/ops/fit_map.h"
 #include "autograd/tape.h"
 #include "tensor/ops/depthwise_conv/depthwise_conv.h"
 #include "tensor/ops/describe.h"
@@ -177,4 +181,85 @@ Tensor RoutedAttention(const Tensor& qkv, const Tensor& routes, const Lepe& lepe
   return out;
 }
 
+namespace attention {
+namespace {
+
+constexpr int64_t kLepeKernel = 5;
+
+int64_t RoundUp(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+float InverseRoot(int64_t n) { return 1.0f / std::sqrt(static_cast<float>(n)); }
+
+// A convolution 1x1 starts as convolutions do, uniform within 1 / sqrt(dim).
+layers::Linear::Options Projection(int64_t dim, bool pointwise, bool bias) {
+  if (!pointwise) return {.bias = bias};
+  const Init init = Init::Uniform(InverseRoot(dim));
+  return {.bias = bias, .pointwise = true, .weight_init = init, .bias_init = init};
+}
+
+// The qkv projection as the official code nests it.
+class NestedProjection : public Module {
+ public:
+  explicit NestedProjection(int64_t dim) : qkv(AddChild<layers::Linear>("qkv", dim, 3 * dim)) {}
+  const layers::Linear& qkv;
+};
+
+}  // namespace
+
+BilevelRoutingAttention::BilevelRoutingAttention(const Options& options)
+    : options_(options),
+      lepe_(AddChild<layers::DepthwiseConv>("lepe", options.dim, kLepeKernel)),
+      qkv_(options.pointwise ? AddChild<layers::Linear>("qkv_linear", options.dim, 3 * options.dim,
+                                                        Projection(options.dim, true, true))
+                             : AddChild<NestedProjection>("qkv", options.dim).qkv),
+      out_(options.pointwise ? AddChild<layers::Linear>("output_linear", options.dim, options.dim,
+                                                        Projection(options.dim, true, true))
+                             : AddChild<layers::Linear>("wo", options.dim, options.dim)),
+      router_(AddChild<Router>("router")) {}
+
+Tensor BilevelRoutingAttention::Forward(const Tensor& x, const ForwardContext& context,
+                                        DType out_dtype) const {
+  const int64_t height = x.dim(1), width = x.dim(2), n = options_.n_win;
+  Routing routing = {.num_heads = options_.num_heads, .scale = InverseRoot(options_.dim)};
+  Tensor map = x;
+  if (options_.pointwise) {
+    routing.region_height = std::max<int64_t>(1, height / n);
+    routing.region_width = std::max<int64_t>(1, width / n);
+  } else {
+    map = FitMap(x, RoundUp(height, n), RoundUp(width, n));
+    routing.region_height = map.dim(1) / n;
+    routing.region_width = map.dim(2) / n;
+  }
+  const int64_t regions = ((map.dim(1) + routing.region_height - 1) / routing.region_height) *
+                          ((map.dim(2) + routing.region_width - 1) / routing.region_width);
+  routing.topk = std::min(options_.topk, regions);
+  const Tensor qkv = qkv_.Forward(map, map.dtype());
+  const Tensor routes = RouteRegions(qkv, routing);
+  context.Tap(router_, routes);
+  const Tensor out =
+      RoutedAttention(qkv, routes, {Tensor(), lepe_.weight(), lepe_.bias()}, routing);
+  return FitMap(out_.Forward(out, out_dtype), height, width);
+}
+
+GlobalAttention::GlobalAttention(const Options& options)
+    : options_(options),
+      qkv_(AddChild<layers::Linear>("qkv", options.dim, 3 * options.dim,
+                                    Projection(options.dim, options.pointwise, /*bias=*/false))),
+      proj_(AddChild<layers::Linear>("proj", options.dim, options.dim,
+                                     Projection(options.dim, options.pointwise, /*bias=*/true))),
+      lepe_(AddChild<layers::DepthwiseConv>("lepe", options.dim, kLepeKernel)) {}
+
+Tensor GlobalAttention::Forward(const Tensor& x, DType out_dtype) const {
+  const Tensor qkv = qkv_.Forward(x, x.dtype());
+  const Routing routing = {.num_heads = options_.num_heads,
+                           .region_height = x.dim(1),
+                           .region_width = x.dim(2),
+                           .topk = 1,
+                           .scale = InverseRoot(options_.dim / options_.num_heads)};
+  const Tensor routes = Tensor::Zeros({x.dim(0), 1, 1}, DType::kI32);
+  const Lepe lepe = {options_.pointwise ? Tensor() : x, lepe_.weight(), lepe_.bias()};
+  return proj_.Forward(RoutedAttention(qkv, routes, lepe, routing), out_dtype);
+}
+
+}  // namespace attention
 }  // namespace tessera

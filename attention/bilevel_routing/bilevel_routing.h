@@ -46,6 +46,61 @@ struct Lepe {
 Tensor RoutedAttention(const Tensor& qkv, const Tensor& routes, const Lepe& lepe,
                        const Routing& routing);
 
+namespace attention {
+
+// Bi-level routing attention with LePE of v, 5 x 5. Parameters, with C = dim: lepe.weight [C, 1, 5,
+// 5], lepe.bias [C], and the projections qkv.qkv.{weight [3C, C], bias [3C]} and wo.{weight [C, C],
+// bias [C]}; with `pointwise` qkv_linear.{weight [3C, C, 1, 1], bias} and output_linear.{weight
+// [C, C, 1, 1], bias}. Logits are scaled by C^-1/2. The chosen regions can be tapped as "router".
+//
+// A map is cut into n_win x n_win regions, whatever its size. If its sides are no multiples of
+// n_win, it is padded with zeros at the bottom and right, before the projection, and the result cut
+// off; no position is masked. With `pointwise`, regions have sides of H / n_win and W / n_win,
+// rounded down, and those at the right and bottom are padded after the projection.
+class BilevelRoutingAttention : public Module {
+ public:
+  struct Options {
+    int64_t dim;
+    int64_t num_heads;
+    int64_t n_win;
+    int64_t topk;  // at most all regions
+    bool pointwise = false;
+  };
+  explicit BilevelRoutingAttention(const Options& options);
+  // x [B, H, W, C], f32 or bf16 -> [B, H, W, C] of `out_dtype`; q, k and v are of x's dtype.
+  Tensor Forward(const Tensor& x, const ForwardContext& context, DType out_dtype) const;
+
+ private:
+  class Router : public Module {};
+
+  Options options_;
+  const layers::DepthwiseConv& lepe_;
+  const layers::Linear& qkv_;
+  const layers::Linear& out_;
+  const Router& router_;
+};
+
+// Attention among all tokens of a map, with LePE, 5 x 5, of x. Parameters: qkv.weight [3C, C],
+// proj.weight [C, C], proj.bias [C], lepe.weight [C, 1, 5, 5], lepe.bias [C]. With `pointwise`, the
+// weights are [3C, C, 1, 1] and [C, C, 1, 1], and LePE is that of v.
+class GlobalAttention : public Module {
+ public:
+  struct Options {
+    int64_t dim;
+    int64_t num_heads = 8;
+    bool pointwise = false;
+  };
+  explicit GlobalAttention(const Options& options);
+  Tensor Forward(const Tensor& x, DType out_dtype) const;
+
+ private:
+  Options options_;
+  const layers::Linear& qkv_;
+  const layers::Linear& proj_;
+  const layers::DepthwiseConv& lepe_;
+};
+
+}  // namespace attention
 }  // namespace tessera
 
 #endif  // TESSERA_ATTENTION_BILEVEL_ROUTING_BILEVEL_ROUTING_H_

@@ -13,7 +13,9 @@ namespace {
 
 constexpr int64_t kKernel = 5;  // of LePE
 
-RoutedAttentionShape ShapeOf(const AttentionSize& size, int64_t windows, int64_t topk) {
+constexpr int64_t kKeys = 64;
+
+RoutedAttentionShape ShapeOf(const AttentionSize& size, int64_t windows) {
   const int64_t channels = size.num_heads * size.head_dim;
   const auto side = [&](int64_t n) { return std::max<int64_t>(1, n / windows); };
   RoutedAttentionShape shape = {.batch = size.batch,
@@ -24,7 +26,8 @@ RoutedAttentionShape ShapeOf(const AttentionSize& size, int64_t windows, int64_t
                                 .region_height = side(size.height),
                                 .region_width = side(size.width),
                                 .scale = 1.0f / std::sqrt(static_cast<float>(channels))};
-  shape.topk = std::clamp<int64_t>(shape.regions(), 1, topk);
+  shape.topk =
+      std::clamp<int64_t>(kKeys / shape.region_tokens(), 1, std::max<int64_t>(1, shape.regions()));
   return shape;
 }
 
@@ -61,11 +64,11 @@ AttentionProblem Problem(const RoutedAttentionShape& shape, bool lepe_of_values)
 }
 
 AttentionProblem BilevelRoutingProblem(const AttentionSize& size) {
-  return Problem(ShapeOf(size, /*windows=*/7, /*topk=*/4), /*lepe_of_values=*/true);
+  return Problem(ShapeOf(size, /*windows=*/7), /*lepe_of_values=*/true);
 }
 
 AttentionProblem GlobalProblem(const AttentionSize& size) {
-  return Problem(ShapeOf(size, /*windows=*/1, /*topk=*/1), /*lepe_of_values=*/false);
+  return Problem(ShapeOf(size, /*windows=*/1), /*lepe_of_values=*/false);
 }
 
 REGISTER_ATTENTION(bilevel_routing, BilevelRoutingProblem);

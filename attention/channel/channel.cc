@@ -54,7 +54,8 @@ namespace attention {
 
 ChannelAttention::ChannelAttention(int64_t dim, int64_t num_heads, bool qkv_bias,
                                    ChannelAttentionVersion version)
-    : qkv_(AddChild<layers::Linear>("qkv", dim, 3 * dim, qkv_bias)),
+    : qkv_(
+          AddChild<layers::Linear>("qkv", dim, 3 * dim, layers::Linear::Options{.bias = qkv_bias})),
       proj_(AddChild<layers::Linear>("proj", dim, dim)),
       num_heads_(num_heads),
       version_(version) {}

@@ -73,7 +73,8 @@ Tensor WindowAttention(const Tensor& qkv, const Tensor& qkv_bias, int64_t num_he
 namespace attention {
 
 WindowAttention::WindowAttention(int64_t dim, int64_t num_heads, int64_t window, bool qkv_bias)
-    : qkv_(AddChild<layers::Linear>("qkv", dim, 3 * dim, qkv_bias)),
+    : qkv_(
+          AddChild<layers::Linear>("qkv", dim, 3 * dim, layers::Linear::Options{.bias = qkv_bias})),
       proj_(AddChild<layers::Linear>("proj", dim, dim)),
       num_heads_(num_heads),
       window_(window) {}

@@ -61,8 +61,9 @@ void LinearGradInput(const Tensor& dy, const Tensor& w, const Tensor& dx, bool a
 }
 
 void LinearGradWeight(const Tensor& dy, const Tensor& x, const Tensor& dw, bool accumulate) {
-  CHECK(dw.rank() == 2 && dy.dim(-1) == dw.dim(0) && x.dim(-1) == dw.dim(1) &&
-        Rows(dy) == Rows(x) && dy.dtype() == x.dtype() && dw.dtype() == DType::kF32)
+  CHECK(dw.rank() >= 2 && dw.numel() == dw.dim(0) * dw.dim(1) && dy.dim(-1) == dw.dim(0) &&
+        x.dim(-1) == dw.dim(1) && Rows(dy) == Rows(x) && dy.dtype() == x.dtype() &&
+        dw.dtype() == DType::kF32)
       << "linear, weight gradient: " << Name(dy.dtype()) << dy.shape() << "^T x " << Name(x.dtype())
       << x.shape() << " -> " << Name(dw.dtype()) << dw.shape();
   if (Rows(x) == 0) {
