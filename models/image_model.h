@@ -8,6 +8,7 @@
 
 #include "core/config_node.h"
 #include "layers/forward_context.h"
+#include "models/onnx/graph.h"
 
 namespace tessera {
 
@@ -29,6 +30,9 @@ class ImageModel : public Module {
   virtual int64_t in_chans() const = 0;
   // The parts in forward order for an image of this size.
   virtual std::vector<StageCost> Costs(int64_t height, int64_t width) const = 0;
+  // Adds the network to an ONNX graph: images [B, in_chans, H, W] -> logits. Unimplemented where
+  // the family has no such graph.
+  virtual absl::StatusOr<OnnxValue> ToOnnx(OnnxGraph& graph, const OnnxValue& images) const;
   // All options, defaults included, as they are written under `model:`.
   virtual ConfigNode Options() const = 0;
 };

@@ -319,6 +319,11 @@ TEST_F(ProgramTest, EvaluatesPredictsAndExportsWhatItTrained) {
   EXPECT_EQ(std::count(predicted.out.begin(), predicted.out.end(), '\n'), 4);
   EXPECT_THAT(predicted.err, HasSubstr("1 of 2 pictures"));
   EXPECT_EQ(Run({"export", best, folder_ / "none/a.safetensors"}).code, 3);
+  EXPECT_EQ(Run({"export", best}).code, 2);
+  const Program::Ended onnx = Run({"export", best, "--onnx", folder_ / "model.onnx"});
+  EXPECT_EQ(onnx.code, 0) << onnx.err;
+  EXPECT_THAT(onnx.out, HasSubstr("images [batch, 3, "));
+  EXPECT_GT(std::filesystem::file_size(folder_ / "model.onnx"), 1000u);
 }
 
 // Imports what torch.save wrote of the authors' DaViT; torch_fixtures/make.py says what it holds.

@@ -1,0 +1,9 @@
+#include "models/image_model.h"
+
+namespace tessera {
+
+absl::StatusOr<OnnxValue> ImageModel::ToOnnx(OnnxGraph&, const OnnxValue&) const {
+  return absl::UnimplementedError("this family of models can not be written as ONNX yet");
+}
+
+}  // namespace tessera

@@ -1,0 +1,64 @@
+// Small models of every family that can be written as ONNX, for tests of their graphs.
+#ifndef TESSERA_TESTS_MODELS_ONNX_TESTING_H_
+#define TESSERA_TESTS_MODELS_ONNX_TESTING_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/check.h"
+#include "models/onnx/export.h"
+#include "models/registry.h"
+
+namespace tessera {
+
+struct OnnxCase {
+  std::string name;     // of a registered model
+  std::string options;  // YAML
+  int64_t height;
+  int64_t width;
+};
+
+inline const std::vector<OnnxCase>& OnnxCases() {
+  static const auto* const cases = [] {
+    const std::string davit = "embed_dims: [8, 16], num_heads: [2, 2], depths: [1, 2]";
+    return new std::vector<OnnxCase>{
+        {"davit", "{" + davit + ", window_size: 3, num_classes: 7}", 37, 45},
+        {"davit",
+         "{" + davit +
+             ", cpe_act: true, down_kernel_size: 3, channel_attn_v2: true, "
+             "named_blocks: true, head_norm_first: true, window_size: 4, qkv_bias: false}",
+         32, 64},
+        {"davit", "{" + davit + ", ffn: false, num_classes: 0, in_chans: 2}", 30, 30}};
+  }();
+  return *cases;
+}
+
+// The model of a case with weights.
+struct OnnxSubject {
+  explicit OnnxSubject(const OnnxCase& c)
+      : model(Create(c)), store(*model, /*seed=*/1, /*bf16_copies=*/false) {
+    // Far from their starting values, which hide biases and norms.
+    float* values = store.values().data<float>();
+    for (int64_t i = 0; i < store.grads().numel(); ++i) {
+      values[i] += 0.2f * static_cast<float>((i * 7919) % 101 - 50) / 50;
+    }
+  }
+  static std::unique_ptr<ImageModel> Create(const OnnxCase& c) {
+    auto model = (*FindModel(c.name))->create(*ParseYaml(c.options, "test"));
+    CHECK(model.ok()) << model.status();
+    return *std::move(model);
+  }
+  std::string Onnx(const OnnxCase& c) const {
+    const auto bytes = ExportOnnx(*model, c.name, store, c.height, c.width);
+    CHECK(bytes.ok()) << bytes.status();
+    return *bytes;
+  }
+
+  std::unique_ptr<ImageModel> model;
+  ParameterStore store;
+};
+
+}  // namespace tessera
+
+#endif  // TESSERA_TESTS_MODELS_ONNX_TESTING_H_
