@@ -45,6 +45,8 @@ struct TileInput {
   int64_t out_offset;
   int64_t out_stride;
   float scale;  // of the logits
+  // Added to the logits, divided by the scale: [num_tokens, RoundToVectors(num_keys())], or null.
+  const float* bias = nullptr;
   // `constant_count` more keys share the key and value given here (null: zeros), as padded
   // positions do. Being equal they are one column of logits with log(constant_count) added.
   int64_t constant_count = 0;
@@ -95,6 +97,20 @@ void LoadKeys(const TileInput<T>& in, const TileSizes& sizes, const T* from, con
   float* rest = to + in.num_tokens * stride;
   std::fill(rest, to + sizes.key_stride * stride, 0.0f);
   if (in.constant_count > 0 && constant != nullptr) Format::Load(constant, in.head_dim, rest);
+}
+
+// Logits of `rows` queries from `begin` on, not yet scaled: the bias and the products with the
+// keys.
+template <class Format, typename T>
+void Logits(const TileInput<T>& in, const TileSizes& sizes, int64_t begin, int64_t rows,
+            const Factor& q, const Factor& k_transposed, float* logits) {
+  const bool has_bias = in.bias != nullptr;
+  if (has_bias) {
+    const float* bias = in.bias + begin * sizes.key_stride;
+    std::copy(bias, bias + rows * sizes.key_stride, logits);
+  }
+  SmallProduct<Left::kPlain, Format>(rows, in.num_keys(), Format::Depth(in.head_dim), q.Row(begin),
+                                     k_transposed, logits, sizes.key_stride, has_bias);
 }
 
 // Logits, not yet scaled, to exponentials, not yet divided by the sums: inverse_sums[i] is 1 / sum
@@ -172,9 +188,7 @@ void TileForwardIn(const TileInput<T>& in, T* out) {
   next.Prefetch();
   for (int64_t begin = 0; begin < in.num_tokens; begin += sizes.block_rows) {
     const int64_t rows = std::min(sizes.block_rows, in.num_tokens - begin);
-    SmallProduct<Left::kPlain, Format>(rows, keys, Format::Depth(d),
-                                       Factor{q, row_stride}.Row(begin), {k_transposed, ks}, exps,
-                                       ks, false);
+    Logits<Format>(in, sizes, begin, rows, {q, row_stride}, {k_transposed, ks}, exps);
     next.Prefetch();
     ExpLogits(in, sizes, rows, exps, inverse_sums);
     next.Prefetch();
@@ -188,7 +202,7 @@ void TileForwardIn(const TileInput<T>& in, T* out) {
   }
 }
 
-// out = softmax(scale * q k^T) v for the tile's tokens.
+// out = softmax(scale * q k^T + bias) v for the tile's tokens.
 template <typename T>
 void TileForward(const TileInput<T>& in, T* out) {
   WithTileFormat<T>([&](auto format) HWY_ATTR { TileForwardIn<decltype(format)>(in, out); });
@@ -205,7 +219,18 @@ struct TileGradient {
   T* dv;
   float* d_constant_k = nullptr;
   float* d_constant_v = nullptr;
+  // Gets the gradients of the scaled logits added; laid out as the bias, or null.
+  float* d_bias = nullptr;
 };
+
+// sums[0, n) += values[0, n), whole vectors.
+inline void AddVectors(const float* HWY_RESTRICT values, int64_t n, float* HWY_RESTRICT sums) {
+  const FloatTag df;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(df));
+  for (int64_t i = 0; i < n; i += lanes) {
+    hn::StoreU(hn::Add(hn::LoadU(df, sums + i), hn::LoadU(df, values + i)), df, sums + i);
+  }
+}
 
 template <typename T>
 void StoreKeyGradients(const TileInput<T>& in, const TileSizes& sizes, const float* from,
@@ -253,8 +278,7 @@ void TileBackwardIn(const TileInput<T>& in, const TileGradient<T>& grad) {
     const int64_t rows = std::min(block, in.num_tokens - begin);
     const Factor block_q = Factor{q, row_stride}.Row(begin);
     const Factor block_d_out = Factor{d_out, row_stride}.Row(begin);
-    SmallProduct<Left::kPlain, Format>(rows, keys, Format::Depth(d), block_q, {k_transposed, ks}, p,
-                                       ks, false);
+    Logits<Format>(in, sizes, begin, rows, {q, row_stride}, {k_transposed, ks}, p);
     ExpLogits(in, sizes, rows, p, inverse_sums);
     next.Prefetch();
     SmallProduct<Left::kPlain, Format>(rows, keys, Format::Depth(d), block_d_out,
@@ -263,6 +287,7 @@ void TileBackwardIn(const TileInput<T>& in, const TileGradient<T>& grad) {
     for (int64_t i = 0; i < rows; ++i) {
       SoftmaxBackwardRow(inverse_sums[i], ks, p + i * ks, ds + i * ks);
     }
+    if (grad.d_bias != nullptr) AddVectors(ds, rows * ks, grad.d_bias + begin * ks);
     next.Prefetch();
     SmallProduct<Left::kTransposed, Format>(
         keys, d, Format::Depth(rows), Format::AlongRowsFromFloats(p, rows, ks, p_along_rows),

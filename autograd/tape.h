@@ -8,9 +8,12 @@
 //
 // An op records itself like this; the closure holds what its backward needs and is destroyed as
 // soon as it ran:
-//   Tensor Gelu(const Tensor& x) {
-//     Tensor y = ops::Gelu(x);
-//     Record("gelu", {&x}, {&y}, [x](GradContext& g) { g.Add(0, ops::GeluBackward(x, g.out())); });
+//   Tensor MeanPool(const Tensor& x) {
+//     Tensor y = ops::MeanPool(x);
+//     Record("mean_pool", {&x}, {&y}, [](GradContext& g) {
+//       const GradDest dx = g.Dest(0);
+//       ops::MeanPoolBackward(g.out(), dx.tensor, dx.accumulate);
+//     });
 //     return y;
 //   }
 // Gradients have the dtype of their tensor (f32 for watched leaves) and have no gradients

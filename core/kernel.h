@@ -10,10 +10,12 @@
 #define TESSERA_CORE_KERNEL_H_
 
 #include <array>
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
 #include "core/device.h"
+#include "core/dtype.h"
 #include "core/trace.h"
 
 namespace tessera {
@@ -41,6 +43,13 @@ class KernelSlotBase {
 struct KernelCost {
   double flops = 0;
   double bytes = 0;
+
+  // Of reading or writing `n` elements of each of these types, with next to no arithmetic.
+  static KernelCost OfStreams(int64_t n, std::initializer_list<DType> streams) {
+    KernelCost cost;
+    for (const DType dtype : streams) cost.bytes += static_cast<double>(n * SizeOf(dtype));
+    return cost;
+  }
 };
 
 // Every slot for which some device has registered a kernel, in order of registration.

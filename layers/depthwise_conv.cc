@@ -10,8 +10,12 @@ Init KernelInit(int64_t kernel_size) {
 }  // namespace
 
 DepthwiseConv::DepthwiseConv(int64_t dim, int64_t kernel_size, bool has_bias)
-    : weight_(AddParameter("weight", {dim, 1, kernel_size, kernel_size}, KernelInit(kernel_size))) {
-  if (has_bias) bias_ = &AddParameter("bias", {dim}, KernelInit(kernel_size));
+    : DepthwiseConv(dim, kernel_size,
+                    Options{has_bias, KernelInit(kernel_size), KernelInit(kernel_size)}) {}
+
+DepthwiseConv::DepthwiseConv(int64_t dim, int64_t kernel_size, const Options& options)
+    : weight_(AddParameter("weight", {dim, 1, kernel_size, kernel_size}, options.weight_init)) {
+  if (options.bias) bias_ = &AddParameter("bias", {dim}, options.bias_init);
 }
 
 Tensor DepthwiseConv::Forward(const Tensor& x, const Conv2dGeometry& geometry) const {

@@ -7,11 +7,17 @@
 
 namespace tessera::layers {
 
-// One k x k kernel per channel, k = 3, 5 or 7. Parameters: weight [dim, 1, k, k] and, with
-// `has_bias`, bias [dim], uniform within 1 / k.
+// One k x k kernel per channel, k = 3, 5 or 7. Parameters: weight [dim, 1, k, k] and bias [dim];
+// both uniform within 1 / k unless `options` say otherwise.
 class DepthwiseConv : public Module {
  public:
+  struct Options {
+    bool bias = true;
+    Init weight_init;
+    Init bias_init;
+  };
   DepthwiseConv(int64_t dim, int64_t kernel_size, bool has_bias = true);
+  DepthwiseConv(int64_t dim, int64_t kernel_size, const Options& options);
   // x [B, H, W, dim] f32 or bf16 -> conv(x) [B, OH, OW, dim] of x's dtype; stride 1 or 2.
   Tensor Forward(const Tensor& x, const Conv2dGeometry& geometry) const;
   // x or x + conv(x), of x's shape: stride 1, padding k / 2.

@@ -4,13 +4,19 @@
 
 namespace tessera::layers {
 
-Mlp::Mlp(int64_t dim, int64_t hidden_dim)
-    : fc1_(AddChild<Linear>("fc1", dim, hidden_dim)),
-      fc2_(AddChild<Linear>("fc2", hidden_dim, dim)) {}
+Mlp::Mlp(int64_t dim, int64_t hidden_dim, const Options& options)
+    : fc1_(AddChild<Linear>(
+          "fc1", dim, hidden_dim,
+          Linear::Options{.weight_init = options.weight_init, .bias_init = options.bias_init})),
+      fc2_(AddChild<Linear>(
+          "fc2", hidden_dim, dim,
+          Linear::Options{.weight_init = options.weight_init, .bias_init = options.bias_init})),
+      activation_(options.activation) {}
 
 Tensor Mlp::Forward(const Tensor& x) const {
   const DType dtype = x.dtype();
-  return tessera::Mlp(x, fc1_.weight(dtype), fc1_.bias(), fc2_.weight(dtype), fc2_.bias());
+  return tessera::Mlp(x, fc1_.weight(dtype), fc1_.bias(), fc2_.weight(dtype), fc2_.bias(),
+                      activation_);
 }
 
 }  // namespace tessera::layers

@@ -35,7 +35,7 @@ void InitializeChunk(const Init& init, RandomStream random, float* data, int64_t
     const uint32_t a = random.Next(), b = random.Next();
     std::array<float, 2> draws = {static_cast<float>(a) * 0x1p-31f - 1.0f,
                                   static_cast<float>(b) * 0x1p-31f - 1.0f};
-    if (init.kind == Init::Kind::kTruncatedNormal) draws = NormalPair(a, b);
+    if (init.kind != Init::Kind::kUniform) draws = NormalPair(a, b);
     for (const float draw : draws) {
       const float value = scale * draw;
       const bool redraw = init.kind == Init::Kind::kTruncatedNormal && std::abs(value) > 2.0f;
@@ -59,6 +59,14 @@ void Initialize(const Init& init, const std::string& name, uint64_t seed, const 
 }
 
 }  // namespace
+
+Init Init::XavierUniform(int64_t fan_in, int64_t fan_out) {
+  return Uniform(std::sqrt(6.0 / static_cast<double>(fan_in + fan_out)));
+}
+
+Init Init::FanOutNormal(int64_t fan_out) {
+  return Normal(std::sqrt(2.0 / static_cast<double>(fan_out)));
+}
 
 const Tensor& Parameter::As(DType dtype) const {
   if (dtype == DType::kF32) return value_;

@@ -30,7 +30,7 @@ namespace tessera {
 
 // How a parameter starts.
 struct Init {
-  enum class Kind { kConstant, kUniform, kTruncatedNormal };
+  enum class Kind { kConstant, kUniform, kNormal, kTruncatedNormal };
   Kind kind = Kind::kConstant;
   double scale = 0.0;
 
@@ -38,6 +38,13 @@ struct Init {
   static Init Ones() { return {Kind::kConstant, 1.0}; }
   // Uniform in [-bound, bound).
   static Init Uniform(double bound) { return {Kind::kUniform, bound}; }
+  // Uniform with the variance that keeps that of activations and of gradients on average (Glorot
+  // and Bengio, AISTATS 2010).
+  static Init XavierUniform(int64_t fan_in, int64_t fan_out);
+  static Init Normal(double std) { return {Kind::kNormal, std}; }
+  // Normal with the variance that keeps that of gradients through a convolution (He et al., arXiv
+  // 1502.01852): fan_out counts the outputs that an input reaches.
+  static Init FanOutNormal(int64_t fan_out);
   // Normal with this standard deviation, redrawn outside [-2, 2] (absolute bounds, as timm's
   // trunc_normal_).
   static Init TruncatedNormal(double std) { return {Kind::kTruncatedNormal, std}; }

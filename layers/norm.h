@@ -2,7 +2,9 @@
 #ifndef TESSERA_LAYERS_NORM_H_
 #define TESSERA_LAYERS_NORM_H_
 
+#include "autograd/ops/batch_norm.h"
 #include "layers/forward_context.h"
+#include "layers/linear.h"
 #include "layers/module.h"
 #include "tensor/activation.h"
 
@@ -22,6 +24,18 @@ class LayerNorm : public Module {
   float eps_;
 };
 
+// The weights of squeeze-excite (Hu et al., arXiv 1709.01507). Children: fc1 [reduced, dim, 1, 1]
+// and fc2 [dim, reduced, 1, 1] with biases; normal with the fan-out's variance, and zeros.
+class SqueezeExcite : public Module {
+ public:
+  SqueezeExcite(int64_t dim, int64_t reduced_dim);
+  SqueezeExciteWeights weights() const;
+
+ private:
+  Linear& fc1_;
+  Linear& fc2_;
+};
+
 // Batch norm (Ioffe and Szegedy, arXiv 1502.03167) over all axes but the last. Parameters: weight
 // [dim] (ones), bias [dim] (zeros); buffers: running_mean [dim] (zeros), running_var [dim] (ones),
 // num_batches_tracked [].
@@ -39,8 +53,14 @@ class BatchNorm : public Module {
   // activation(norm(x)): x [..., dim] f32 or bf16 -> the same shape, of `out_dtype`.
   Tensor Forward(const Tensor& x, Activation activation, const ForwardContext& context,
                  DType out_dtype) const;
+  // The same followed by squeeze-excite: x [B, H, W, dim].
+  Tensor Forward(const Tensor& x, Activation activation, const SqueezeExcite& squeeze_excite,
+                 const ForwardContext& context, DType out_dtype) const;
 
  private:
+  // Options for one forward pass, which is counted if it moves the running statistics.
+  BatchNormOptions Begin(Activation activation, const ForwardContext& context) const;
+
   Parameter& weight_;
   Parameter& bias_;
   Buffer& running_mean_;

@@ -1,6 +1,6 @@
 #include "layers/positional_conv.h"
 
-#include "autograd/ops/gelu.h"
+#include "autograd/ops/activation.h"
 #include "autograd/ops/residual.h"
 
 namespace tessera::layers {
@@ -10,7 +10,7 @@ PositionalConv::PositionalConv(int64_t dim, bool act)
 
 Tensor PositionalConv::Forward(const Tensor& x) const {
   if (!act_) return proj_.AddTo(x);
-  return AddResidual(x, Gelu(proj_.Forward(x)), Tensor());
+  return AddResidual(x, Activate(proj_.Forward(x), Activation::kGelu), Tensor());
 }
 
 }  // namespace tessera::layers

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/config_node.h"
+#include "core/status.h"
 #include "layers/forward_context.h"
 #include "models/onnx/graph.h"
 
@@ -23,8 +24,13 @@ struct StageCost {
 
 class ImageModel : public Module {
  public:
-  // images f32 [B, H, W, in_chans], normalised, any H and W -> logits f32 [B, num_classes].
+  // images f32 [B, H, W, in_chans], normalised, of a size that passes CheckImageSize -> logits f32
+  // [B, num_classes].
   virtual Tensor Forward(const Tensor& images, const ForwardContext& context) const = 0;
+  // ConfigError, with sizes that would do, for images that the model can not take.
+  virtual absl::Status CheckImageSize(int64_t /*height*/, int64_t /*width*/) const {
+    return absl::OkStatus();
+  }
   // Classes of the classifier; 0 for a model without one, whose output is its pooled features.
   virtual int64_t num_classes() const = 0;
   virtual int64_t in_chans() const = 0;

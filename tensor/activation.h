@@ -13,21 +13,22 @@ enum class Activation : uint8_t {
               // 1606.08415)
   kGeluTanh,  // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), an approximation of it
   kSilu,      // x sigmoid(x)
+  kRelu,      // max(x, 0)
+  kSigmoid,   // 1 / (1 + e^-x)
+  kTanh,
 };
 
-// Calls fn with the activation as a std::integral_constant, for kernels that compile each.
+// Calls fn with the activation as a std::integral_constant, for kernels that compile each of
+// kChoices. False if it is none of them.
+template <Activation... kChoices, typename Fn>
+bool WithActivationOf(Activation activation, const Fn& fn) {
+  return ((activation == kChoices && (fn(std::integral_constant<Activation, kChoices>()), true)) ||
+          ...);
+}
 template <typename Fn>
 void WithActivation(Activation activation, const Fn& fn) {
-  switch (activation) {
-    case Activation::kNone:
-      return fn(std::integral_constant<Activation, Activation::kNone>());
-    case Activation::kGelu:
-      return fn(std::integral_constant<Activation, Activation::kGelu>());
-    case Activation::kGeluTanh:
-      return fn(std::integral_constant<Activation, Activation::kGeluTanh>());
-    case Activation::kSilu:
-      return fn(std::integral_constant<Activation, Activation::kSilu>());
-  }
+  WithActivationOf<Activation::kNone, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu,
+                   Activation::kRelu, Activation::kSigmoid, Activation::kTanh>(activation, fn);
 }
 
 }  // namespace tessera

@@ -77,6 +77,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::str
   }
   ASSIGN_OR_RETURN(loaded.model, BuildModel(loaded.config.model, 0));
   ASSIGN_OR_RETURN(options.variant, FindModel(loaded.config.model.Find("name")->scalar));
+  const int64_t size = loaded.config.data.image_size;
+  RETURN_IF_ERROR(loaded.model->CheckImageSize(size, size));
   loaded.compute_dtype = ComputeDType(loaded.config.train);
   loaded.store = std::make_unique<ParameterStore>(*loaded.model, /*seed=*/0,
                                                   loaded.compute_dtype == DType::kBF16);

@@ -100,6 +100,7 @@ absl::Status Run::OpenModel(bool resume) {
     return ConfigError(absl::StrFormat(
         "model.in_chans: found %d, expected 3: pictures are loaded in colour", model_->in_chans()));
   }
+  RETURN_IF_ERROR(model_->CheckImageSize(config_.data.image_size, config_.data.image_size));
   RETURN_IF_ERROR(CheckMemory(*model_, config_));
   config_.model = ResolvedModel(config_.model, *model_);
   state_.model = config_.model.Find("name")->scalar;

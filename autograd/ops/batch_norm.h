@@ -1,4 +1,5 @@
-// Differentiable batch norm. Formulas: tensor/ops/batch_norm/batch_norm.h.
+// Differentiable batch norm, alone and with squeeze-excite behind it. Formulas:
+// tensor/ops/batch_norm/batch_norm.h.
 #ifndef TESSERA_AUTOGRAD_OPS_BATCH_NORM_H_
 #define TESSERA_AUTOGRAD_OPS_BATCH_NORM_H_
 
@@ -19,6 +20,24 @@ struct BatchNormOptions {
 Tensor BatchNorm(const Tensor& x, const Tensor& weight, const Tensor& bias,
                  const ops::RunningStatistics& running, const BatchNormOptions& options,
                  DType out_dtype);
+
+// The two layers of squeeze-excite: w1 [R, C], b1 [R], w2 [C, R], b2 [C], all f32.
+struct SqueezeExciteWeights {
+  Tensor w1;
+  Tensor b1;
+  Tensor w2;
+  Tensor b2;
+};
+
+// a g, where a is the batch norm above of x [B, H, W, C] and g [B, C] its gate (Hu et al., arXiv
+// 1709.01507), sigmoid(w2 silu(w1 m + b1) + b2) of the means m [B, C] of a over the pixels.
+//
+// One node, which keeps x alone: a is computed again wherever it is needed, in five passes over the
+// maps for both directions beside those for the statistics.
+Tensor BatchNormSqueezeExcite(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                              const ops::RunningStatistics& running,
+                              const BatchNormOptions& options,
+                              const SqueezeExciteWeights& squeeze_excite, DType out_dtype);
 
 }  // namespace tessera
 

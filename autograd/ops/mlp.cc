@@ -1,8 +1,8 @@
 #include "autograd/ops/mlp.h"
 
 #include "autograd/tape.h"
+#include "tensor/ops/activation/activation.h"
 #include "tensor/ops/column_sum/column_sum.h"
-#include "tensor/ops/gelu/gelu.h"
 #include "tensor/ops/matmul/matmul.h"
 
 namespace tessera {
@@ -20,16 +20,16 @@ void WeightGradient(const GradContext& g, Input i, const Tensor& dy, const Tenso
 
 }  // namespace
 
-Tensor Mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2,
-           const Tensor& b2) {
+Tensor Mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
+           Activation activation) {
   const Tensor hidden = ops::Linear(x, w1, b1, x.dtype());
   const bool needs_grad = NeedsGrad({&x, &w1, &b1, &w2, &b2});
   const Tensor activated =
       needs_grad ? Tensor::Empty(hidden.shape(), hidden.dtype(), hidden.device()) : hidden;
-  ops::GeluTo(hidden, activated);
+  ops::ActivateTo(hidden, activation, activated);
   Tensor y = ops::Linear(activated, w2, b2, x.dtype());
   Record("mlp", {&x, &w1, &b1, &w2, &b2}, {&y},
-         [x = x.Detach(), w1 = w1.Detach(), w2 = w2.Detach(), hidden](GradContext& g) {
+         [x = x.Detach(), w1 = w1.Detach(), w2 = w2.Detach(), hidden, activation](GradContext& g) {
            const Tensor dy = g.out();
            if (g.wants(kB2)) {
              const GradDest db2 = g.Dest(kB2);
@@ -39,13 +39,13 @@ Tensor Mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2
            // `activated` again.
            const Tensor dhidden = Tensor::Empty(hidden.shape(), hidden.dtype(), hidden.device());
            ops::LinearGradInput(dy, w2, dhidden, /*accumulate=*/false);
-           ops::GeluGradients to{.dx = dhidden, .y = hidden};
+           ops::ActivationGradients to{.dx = dhidden, .y = hidden};
            if (g.wants(kB1)) {
              const GradDest db1 = g.Dest(kB1);
              to.dbias = db1.tensor;
              to.accumulate_dbias = db1.accumulate;
            }
-           ops::GeluBackward(dhidden, hidden, to);
+           ops::ActivateBackward(dhidden, hidden, activation, to);
            WeightGradient(g, kW2, dy, hidden);
            WeightGradient(g, kW1, dhidden, x);
            if (g.wants(kX)) {

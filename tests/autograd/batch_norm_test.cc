@@ -37,5 +37,26 @@ TEST(BatchNormGradient, AddsUpWhenTheInputIsUsedTwice) {
                      Inputs(5, 3), {.tolerance = 1e-2}));
 }
 
+TEST(BatchNormSqueezeExciteGradient, MatchesFiniteDifferences) {
+  constexpr int64_t kChannels = 5, kReduced = 2;
+  for (const bool batch_statistics : {true, false}) {
+    const auto fn = [&](const std::vector<Tensor>& in) {
+      return BatchNormSqueezeExcite(
+          in[0], in[1], in[2], Running(kChannels),
+          {.batch_statistics = batch_statistics, .activation = Activation::kGeluTanh},
+          {in[3], in[4], in[5], in[6]}, DType::kF32);
+    };
+    EXPECT_TRUE(GradientsMatch(
+        fn,
+        {RandomTensor({2, 3, 2, kChannels}, DType::kF32, 1, -2, 2),
+         RandomTensor({kChannels}, DType::kF32, 2), RandomTensor({kChannels}, DType::kF32, 3),
+         RandomTensor({kReduced, kChannels}, DType::kF32, 4),
+         RandomTensor({kReduced}, DType::kF32, 5),
+         RandomTensor({kChannels, kReduced}, DType::kF32, 6),
+         RandomTensor({kChannels}, DType::kF32, 7)},
+        {.tolerance = 5e-3}));
+  }
+}
+
 }  // namespace
 }  // namespace tessera

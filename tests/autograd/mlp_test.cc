@@ -1,6 +1,6 @@
 #include "autograd/ops/mlp.h"
 
-#include "autograd/ops/gelu.h"
+#include "autograd/ops/activation.h"
 #include "autograd/ops/linear.h"
 #include "tests/gradcheck.h"
 
@@ -15,14 +15,18 @@ std::vector<Tensor> Inputs() {
 
 TEST(MlpGradient, MatchesFiniteDifferences) {
   EXPECT_TRUE(GradientsMatch(
-      [](const std::vector<Tensor>& in) { return Mlp(in[0], in[1], in[2], in[3], in[4]); },
+      [](const std::vector<Tensor>& in) {
+        return Mlp(in[0], in[1], in[2], in[3], in[4], Activation::kGeluTanh);
+      },
       Inputs()));
 }
 
 TEST(MlpGradient, NeedsNoBiases) {
-  EXPECT_TRUE(
-      GradientsMatch([](const std::vector<Tensor>& in) { return Mlp(in[0], in[1], {}, in[2], {}); },
-                     {Inputs()[0], Inputs()[1], Inputs()[3]}));
+  EXPECT_TRUE(GradientsMatch(
+      [](const std::vector<Tensor>& in) {
+        return Mlp(in[0], in[1], {}, in[2], {}, Activation::kGelu);
+      },
+      {Inputs()[0], Inputs()[1], Inputs()[3]}));
 }
 
 TEST(MlpGradient, IsThatOfItsParts) {
@@ -38,11 +42,12 @@ TEST(MlpGradient, IsThatOfItsParts) {
     };
     const auto fused = [&](const std::vector<Tensor>& in) {
       const auto o = operands(in);
-      return Mlp(o[0], o[1], o[2], o[3], o[4]);
+      return Mlp(o[0], o[1], o[2], o[3], o[4], Activation::kGelu);
     };
     const auto separate = [&](const std::vector<Tensor>& in) {
       const auto o = operands(in);
-      return Linear(Gelu(Linear(o[0], o[1], o[2], dtype)), o[3], o[4], dtype);
+      return Linear(Activate(Linear(o[0], o[1], o[2], dtype), Activation::kGelu), o[3], o[4],
+                    dtype);
     };
     EXPECT_TRUE(
         GradientsAgree(TapeGradients(fused, Inputs()), TapeGradients(separate, Inputs()), 0.01));

@@ -1,7 +1,7 @@
 #include "autograd/ops/residual.h"
 
+#include "autograd/ops/activation.h"
 #include "autograd/ops/cast.h"
-#include "autograd/ops/gelu.h"
 #include "tests/gradcheck.h"
 
 namespace tessera {
@@ -17,8 +17,8 @@ TEST(AddResidualGradient, OfBothBranchesMatchesFiniteDifferences) {
     // As in a block: the branch reads the stream, so the stream's gradient is accumulated.
     EXPECT_TRUE(GradientsMatch(
         [scale](const std::vector<Tensor>& in) {
-          const Tensor x = AddResidual(in[0], Gelu(in[0]), scale);
-          return AddResidual(x, Gelu(x), scale);
+          const Tensor x = AddResidual(in[0], Activate(in[0], Activation::kGelu), scale);
+          return AddResidual(x, Activate(x, Activation::kGelu), scale);
         },
         {inputs[0]}));
   }

@@ -4,12 +4,14 @@
 #include <vector>
 
 #include "core/random.h"
+#include "tensor/ops/activation/activation.h"
 #include "tensor/ops/add/add.h"
+#include "tensor/ops/average_pool/average_pool.h"
+#include "tensor/ops/batch_norm/batch_norm.h"
 #include "tensor/ops/cast/cast.h"
 #include "tensor/ops/column_sum/column_sum.h"
 #include "tensor/ops/depthwise_conv/depthwise_conv.h"
 #include "tensor/ops/dropout/dropout.h"
-#include "tensor/ops/gelu/gelu.h"
 #include "tensor/ops/layer_norm/layer_norm.h"
 #include "tensor/ops/mean_pool/mean_pool.h"
 #include "tensor/ops/optimizer/optimizer.h"
@@ -155,7 +157,7 @@ BENCHMARK(BM_DepthwiseConvGradWeight)->Apply(MapSizes);
 // Argument: 1 for bf16.
 void BM_Gelu(benchmark::State& state) {
   const Tensor x = Random({kHidden}, DTypeArg(state, 0)), y = x.Clone();
-  for (auto _ : state) ops::GeluTo(x, y);
+  for (auto _ : state) ops::ActivateTo(x, Activation::kGelu, y);
   Bytes(state, 2 * x.bytes());
 }
 BENCHMARK(BM_Gelu)->Arg(0)->Arg(1)->UseRealTime();
@@ -163,10 +165,61 @@ BENCHMARK(BM_Gelu)->Arg(0)->Arg(1)->UseRealTime();
 void BM_GeluBackward(benchmark::State& state) {
   const Tensor x = Random({25088, 384}, DTypeArg(state, 0)), dy = x.Clone();
   const Tensor dbias = Random({384});
-  for (auto _ : state) ops::GeluBackward(dy, x, {.dx = dy, .dbias = dbias});
+  for (auto _ : state) ops::ActivateBackward(dy, x, Activation::kGelu, {.dx = dy, .dbias = dbias});
   Bytes(state, 3 * x.bytes());
 }
 BENCHMARK(BM_GeluBackward)->Arg(0)->Arg(1)->UseRealTime();
+
+// Maps of MaxViT-Tiny's first stage; argument: 1 for bf16.
+struct BatchNormProblem {
+  explicit BatchNormProblem(const benchmark::State& state)
+      : x(Random({8, 56, 56, 256}, DTypeArg(state, 0))),
+        dy(x.Clone()),
+        gate{Random({8, 256}), Random({8, 256})} {
+    transform = {
+        .statistics = ops::BatchNormStatisticsOf(ops::BatchNormSums(x), x.numel() / 256, 1e-3f,
+                                                 {Random({256}), Random({256})}, 0.0),
+        .gamma = Random({256}),
+        .beta = Random({256}),
+        .activation = Activation::kGeluTanh};
+  }
+  Tensor x, dy;
+  ops::BatchNormGate gate;
+  ops::BatchNormTransform transform;
+};
+
+void BM_BatchNormSums(benchmark::State& state) {
+  const BatchNormProblem p(state);
+  for (auto _ : state) benchmark::DoNotOptimize(ops::BatchNormSums(p.x));
+  Bytes(state, p.x.bytes());
+}
+BENCHMARK(BM_BatchNormSums)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_BatchNorm(benchmark::State& state) {
+  const BatchNormProblem p(state);
+  for (auto _ : state) {
+    benchmark::DoNotOptimize(ops::BatchNorm(p.x, p.transform, p.gate, p.x.dtype()));
+  }
+  Bytes(state, 2 * p.x.bytes());
+}
+BENCHMARK(BM_BatchNorm)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_BatchNormGateSums(benchmark::State& state) {
+  const BatchNormProblem p(state);
+  for (auto _ : state) benchmark::DoNotOptimize(ops::BatchNormGateSums(p.dy, p.x, p.transform));
+  Bytes(state, 2 * p.x.bytes());
+}
+BENCHMARK(BM_BatchNormGateSums)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_BatchNormGradInput(benchmark::State& state) {
+  const BatchNormProblem p(state);
+  const Tensor sums = Random({2, 256}), dx = p.x.Clone();
+  for (auto _ : state) {
+    ops::BatchNormGradInput(p.dy, p.x, p.transform, p.gate, sums, p.x.numel() / 256, dx, false);
+  }
+  Bytes(state, 3 * p.x.bytes());
+}
+BENCHMARK(BM_BatchNormGradInput)->Arg(0)->Arg(1)->UseRealTime();
 
 constexpr int64_t kParameters = 28'360'168;  // of DaViT-Tiny
 
@@ -206,6 +259,13 @@ void BM_ScaleSamples(benchmark::State& state) {
   Bytes(state, x.numel() * (4 + SizeOf(dtype)));
 }
 BENCHMARK(BM_ScaleSamples)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_AveragePool(benchmark::State& state) {
+  const Tensor x = Random({8, 56, 56, 64});
+  for (auto _ : state) benchmark::DoNotOptimize(ops::AveragePool(x, DType::kF32));
+  Bytes(state, x.bytes() * 5 / 4);
+}
+BENCHMARK(BM_AveragePool)->UseRealTime();
 
 void BM_MeanPool(benchmark::State& state) {
   const Tensor x = Random({8, 7, 7, 768});

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "core/json.h"
 #include "layers/forward_context.h"
+#include "tests/golden/golden_case.h"
 
 namespace tessera {
 
@@ -31,6 +32,8 @@ struct GoldenFamily {
   Json (*options)(const Json& meta) = nullptr;
   // Taps are compared as tokens [B, H * W, C] instead of [B, C, H, W].
   bool token_taps = false;
+  // Ends of the names of modules whose maps a case stores channels last.
+  std::vector<std::string> channels_last_taps;
   // Mechanisms (scope op) and backbones (scope backbone) by the `kind` of a case.
   std::map<std::string, std::function<absl::StatusOr<GoldenModule>(const Json& meta)>> modules;
 };
@@ -41,6 +44,15 @@ bool RegisterGoldenFamily(const std::string& name, GoldenFamily family);
 
 #define REGISTER_GOLDEN_FAMILY(name, ...) \
   [[maybe_unused]] static const bool name##_registered = RegisterGoldenFamily(#name, __VA_ARGS__)
+
+// Checks of a file of tensors that comes without a description.
+using GoldenFileCheck = absl::StatusOr<CaseResult> (*)(const GoldenCase& golden);
+// The check of NAME.safetensors; null if none was registered.
+GoldenFileCheck FindGoldenFile(const std::string& name);
+bool RegisterGoldenFile(const std::string& name, GoldenFileCheck check);
+
+#define REGISTER_GOLDEN_FILE(name, check) \
+  [[maybe_unused]] static const bool name##_registered = RegisterGoldenFile(#name, check)
 
 }  // namespace tessera
 

@@ -13,6 +13,7 @@
 #include "core/status.h"
 #include "tests/golden/data_cases.h"
 #include "tests/golden/golden_case.h"
+#include "tests/golden/golden_family.h"
 
 namespace tessera {
 namespace {
@@ -48,20 +49,26 @@ absl::StatusOr<CaseResult> Dispatch(const GoldenCase& golden, DType compute_dtyp
   return absl::NotFoundError("no check for scope '" + scope + "'");
 }
 
-CaseResult RunCase(const std::filesystem::path& json_path, DType compute_dtype) {
+// The case of a description, or of a file of tensors that has none.
+CaseResult RunCase(const std::filesystem::path& path, DType compute_dtype) {
   CaseResult result;
-  result.name = json_path.stem().string();
+  result.name = path.stem().string();
   const auto run = [&]() -> absl::StatusOr<CaseResult> {
-    ASSIGN_OR_RETURN(const std::string text, PosixFileSystem().ReadFile(json_path.string()));
-    ASSIGN_OR_RETURN(Json meta, ParseJson(text, json_path.string()));
-    if (!meta.is_object() || !meta.contains("family")) {
-      return absl::NotFoundError("not the case of a model");
+    Json meta;
+    if (path.extension() == ".json") {
+      ASSIGN_OR_RETURN(const std::string text, PosixFileSystem().ReadFile(path.string()));
+      ASSIGN_OR_RETURN(meta, ParseJson(text, path.string()));
+      if (!meta.is_object() || !meta.contains("family")) {
+        return absl::NotFoundError("not the case of a model");
+      }
     }
-    std::filesystem::path tensors = json_path;
+    std::filesystem::path tensors = path;
     ASSIGN_OR_RETURN(SafetensorsFile file,
                      SafetensorsFile::Open(PosixFileSystem(),
                                            tensors.replace_extension("safetensors").string()));
-    return Dispatch({result.name, std::move(meta), std::move(file)}, compute_dtype);
+    const GoldenCase golden = {result.name, std::move(meta), std::move(file)};
+    const GoldenFileCheck check = FindGoldenFile(result.name);
+    return check != nullptr ? check(golden) : Dispatch(golden, compute_dtype);
   };
   // nlohmann reports keys that a case lacks by throwing.
   try {
@@ -103,9 +110,11 @@ int Main(int argc, char** argv) {
   std::vector<std::filesystem::path> paths;
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(options.golden_dir, error)) {
-    if (entry.path().extension() == ".json" && !IsDataCase(entry.path().stem().string())) {
-      paths.push_back(entry.path());
-    }
+    const std::string stem = entry.path().stem().string();
+    const bool described = entry.path().extension() == ".json" && !IsDataCase(stem);
+    const bool registered =
+        entry.path().extension() == ".safetensors" && FindGoldenFile(stem) != nullptr;
+    if (described || registered) paths.push_back(entry.path());
   }
   if (error) {
     std::fprintf(stderr, "golden_test: cannot read %s\n", options.golden_dir.c_str());

@@ -1,5 +1,7 @@
 #include "tensor/ops/batch_norm/batch_norm.h"
 
+#include <array>
+
 #include "tests/op_testing.h"
 
 namespace tessera {
@@ -19,8 +21,9 @@ double Activated(Activation activation, double z) {
       return 0.5 * z * (1 + std::tanh(std::sqrt(2 / M_PI) * (z + 0.044715 * z * z * z)));
     case Activation::kSilu:
       return z / (1 + std::exp(-z));
+    default:
+      return NAN;
   }
-  return NAN;
 }
 
 double Derivative(Activation activation, double z) {
@@ -168,24 +171,58 @@ TEST_P(BatchNorm, ForwardAndBackwardMatchDoublePrecision) {
           const Tensor x = Rows(rows, channels, in);
           const ops::BatchNormTransform transform = TransformOf(x, activation);
           const Reference expected(x, transform.gamma, transform.beta, activation);
-          ExpectClose(ops::BatchNorm(x, transform, out), expected.Forward(), 2e-5);
+          ExpectClose(ops::BatchNorm(x, transform, {}, out), expected.Forward(), 2e-5);
 
           const Tensor dy = RandomTensor(x.shape(), out, 4);
           const Tensor sums = ops::BatchNormGradSums(dy, x, transform);
           const std::vector<double> grad_sums = expected.GradSums(ToDouble(dy));
           ExpectClose(sums, grad_sums, 2e-5 * std::sqrt(rows));
           const Tensor dx = Tensor::Empty(x.shape(), in);
-          ops::BatchNormGradInput(dy, x, transform, sums, rows, dx, false);
+          ops::BatchNormGradInput(dy, x, transform, {}, sums, rows, dx, false);
           std::vector<double> grad = expected.GradInput(ToDouble(dy), true);
           ExpectClose(dx, grad, 1e-4);
           const Tensor more = RandomTensor(x.shape(), in, 5);
           for (int64_t i = 0; i < x.numel(); ++i) grad[i] += At(more, i);
-          ops::BatchNormGradInput(dy, x, transform, sums, rows, more, true);
+          ops::BatchNormGradInput(dy, x, transform, {}, sums, rows, more, true);
           ExpectClose(more, grad, 1e-4);
-          ops::BatchNormGradInput(dy, x, transform, Tensor(), 0, dx, false);
+          ops::BatchNormGradInput(dy, x, transform, {}, Tensor(), 0, dx, false);
           ExpectClose(dx, expected.GradInput(ToDouble(dy), false), 1e-4);
         }
       }
+    }
+  }
+}
+
+// With a gate per image and channel, all against the same sums and gradients without one.
+TEST_P(BatchNorm, GatesScaleEachImageAndTheirGradientsAddUp) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const auto& [images, pixels, channels] :
+         std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {3, 9, 17}, {2, 1111, 33}, {5, 16, 8}}) {
+      const Tensor x =
+          Rows(images * pixels, channels, dtype).Reshape({images, 1, pixels, channels});
+      const Tensor dy = RandomTensor(x.shape(), dtype, 4);
+      const ops::BatchNormGate gate = {RandomTensor({images, channels}, DType::kF32, 7),
+                                       RandomTensor({images, channels}, DType::kF32, 8)};
+      const ops::BatchNormTransform transform = TransformOf(x, Activation::kGeluTanh);
+      const Reference expected(x, transform.gamma, transform.beta, Activation::kGeluTanh);
+      std::vector<double> a = expected.Forward(), y = a, da(a.size());
+      std::vector<double> means(images * channels), dgate(images * channels);
+      for (int64_t i = 0; i < x.numel(); ++i) {
+        const int64_t of = i / (pixels * channels) * channels + i % channels;
+        y[i] *= At(gate.gate, of);
+        da[i] = At(dy, i) * At(gate.gate, of) + At(gate.dmeans, of) / static_cast<double>(pixels);
+        means[of] += a[i] / static_cast<double>(pixels);
+        dgate[of] += a[i] * At(dy, i);
+      }
+      ExpectClose(ops::BatchNorm(x, transform, gate, dtype), y, 2e-5);
+      ExpectClose(ops::BatchNormPool(x, transform), means, 2e-5);
+      const Tensor gate_sums = ops::BatchNormGateSums(dy, x, transform);
+      ExpectClose(gate_sums.Slice(0, 1), dgate, 2e-5 * std::sqrt(pixels));
+      const Tensor sums = ops::BatchNormSumsOfGated(gate_sums, gate, pixels);
+      ExpectClose(sums, expected.GradSums(da), 2e-5 * std::sqrt(images * pixels));
+      const Tensor dx = Tensor::Empty(x.shape(), dtype);
+      ops::BatchNormGradInput(dy, x, transform, gate, sums, images * pixels, dx, false);
+      ExpectClose(dx, expected.GradInput(da, true), 1e-4);
     }
   }
 }
@@ -197,7 +234,7 @@ TEST_P(BatchNorm, NoRowsGiveZeroSums) {
       .statistics = ops::BatchNormRunningStatistics(Running(3), kEps),
       .gamma = RandomTensor({3}, DType::kF32, 1),
       .beta = RandomTensor({3}, DType::kF32, 2)};
-  EXPECT_EQ(ops::BatchNorm(x, transform, DType::kBF16).numel(), 0);
+  EXPECT_EQ(ops::BatchNorm(x, transform, {}, DType::kBF16).numel(), 0);
   ExpectClose(ops::BatchNormGradSums(x, x, transform), std::vector<double>(6), 0);
 }
 
@@ -207,9 +244,15 @@ TEST_P(BatchNorm, HasTheSameBitsForAnyNumberOfThreads) {
     const ops::BatchNormTransform transform = TransformOf(x, Activation::kGeluTanh);
     const Tensor sums = ops::BatchNormGradSums(dy, x, transform);
     const Tensor dx = Tensor::Empty(x.shape(), DType::kF32);
-    ops::BatchNormGradInput(dy, x, transform, sums, 3001, dx, false);
-    return std::vector<Tensor>{ops::BatchNormSums(x), ops::BatchNorm(x, transform, DType::kF32),
-                               sums, dx};
+    ops::BatchNormGradInput(dy, x, transform, {}, sums, 3001, dx, false);
+    const Tensor maps = x.Slice(0, 3000).Reshape({3, 10, 100, 40});
+    const Tensor dmaps = dy.Slice(0, 3000).Reshape(maps.shape());
+    return std::vector<Tensor>{ops::BatchNormPool(maps, transform),
+                               ops::BatchNormGateSums(dmaps, maps, transform),
+                               ops::BatchNormSums(x),
+                               ops::BatchNorm(x, transform, {}, DType::kF32),
+                               sums,
+                               dx};
   });
 }
 

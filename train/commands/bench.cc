@@ -41,6 +41,7 @@ class Bench {
     store_ =
         std::make_unique<ParameterStore>(*model_, /*seed=*/0, ComputeDType(train) == DType::kBF16);
     const int64_t size = config_.data.image_size, batch = train.batch_size;
+    RETURN_IF_ERROR(model_->CheckImageSize(size, size));
     images_ = Tensor::Empty({batch, size, size, model_->in_chans()}, DType::kF32);
     RandomStream random(0, Purpose::kTest);
     for (int64_t i = 0; i < images_.numel(); ++i) {

@@ -15,6 +15,8 @@ struct AddInPlaceArgs {
   int64_t n;
   DType y_dtype;  // f32 or bf16
   DType x_dtype;  // f32 or bf16
+
+  KernelCost Cost() const { return KernelCost::OfStreams(n, {y_dtype, x_dtype, y_dtype}); }
 };
 extern KernelSlot<void(const AddInPlaceArgs&)> add_in_place;
 

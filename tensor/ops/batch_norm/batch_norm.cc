@@ -13,6 +13,11 @@ constinit KernelSlot<void(const BatchNormGradSumsArgs&)> batch_norm_grad_sums(
     "batch_norm_grad_sums");
 constinit KernelSlot<void(const BatchNormGradInputArgs&)> batch_norm_grad_input(
     "batch_norm_grad_input");
+constinit KernelSlot<void(const BatchNormPoolArgs&)> batch_norm_pool("batch_norm_pool");
+constinit KernelSlot<void(const BatchNormGateSumsArgs&)> batch_norm_gate_sums(
+    "batch_norm_gate_sums");
+constinit KernelSlot<void(const BatchNormGateCombineArgs&)> batch_norm_gate_combine(
+    "batch_norm_gate_combine");
 
 namespace ops {
 namespace {
@@ -22,7 +27,7 @@ BatchNormAffine AffineOf(const Tensor& x, const BatchNormTransform& transform) {
   const int64_t channels = x.rank() == 0 ? 0 : x.dim(-1);
   CHECK(IsFloat(x.dtype()) && channels > 0 && statistics.mean.numel() == channels &&
         statistics.rstd.numel() == channels && gamma.numel() == channels &&
-        beta.numel() == channels)
+        beta.numel() == channels && WithBatchNormActivation(activation, [](auto) {}))
       << "batch_norm: " << Describe(x) << ", mean " << Describe(statistics.mean) << ", rstd "
       << Describe(statistics.rstd) << ", gamma " << Describe(gamma) << ", beta " << Describe(beta);
   return {.mean = statistics.mean.data<float>(),
@@ -32,6 +37,22 @@ BatchNormAffine AffineOf(const Tensor& x, const BatchNormTransform& transform) {
           .rows = NumRows(x),
           .channels = channels,
           .activation = activation};
+}
+
+// Rows of an image of x [B, ..., C].
+int64_t Pixels(const Tensor& x) { return x.dim(0) == 0 ? 0 : NumRows(x) / x.dim(0); }
+
+BatchNormGateArgs GateArgs(const Tensor& x, const BatchNormGate& gate) {
+  const auto fits = [&](const Tensor& t) {
+    return !t.defined() || (x.rank() >= 3 && t.numel() == x.dim(0) * x.dim(-1));
+  };
+  CHECK(fits(gate.gate) && fits(gate.dmeans))
+      << "batch_norm: " << Describe(x) << ", gate " << Describe(gate.gate) << ", dmeans "
+      << Describe(gate.dmeans);
+  if (!gate.gate.defined()) return {nullptr, nullptr, NumRows(x)};
+  return {.gate = gate.gate.data<float>(),
+          .dmeans = gate.dmeans.defined() ? gate.dmeans.data<float>() : nullptr,
+          .pixels = Pixels(x)};
 }
 
 BatchNormStatistics Statistics(const Tensor& sums, int64_t count, float eps,
@@ -85,12 +106,14 @@ BatchNormStatistics BatchNormRunningStatistics(const RunningStatistics& running,
   return Statistics(Tensor(), 0, eps, running, 0.0);
 }
 
-Tensor BatchNorm(const Tensor& x, const BatchNormTransform& transform, DType out_dtype) {
+Tensor BatchNorm(const Tensor& x, const BatchNormTransform& transform, const BatchNormGate& gate,
+                 DType out_dtype) {
   const BatchNormAffine affine = AffineOf(x, transform);
   CHECK(IsFloat(out_dtype)) << "batch_norm: -> " << Name(out_dtype);
   Tensor y = Tensor::Empty(x.shape(), out_dtype, x.device());
   if (affine.rows == 0) return y;
   batch_norm(x.device(), BatchNormArgs{.affine = affine,
+                                       .gate = GateArgs(x, gate),
                                        .x = x.raw(),
                                        .y = y.raw(),
                                        .x_dtype = x.dtype(),
@@ -117,7 +140,8 @@ Tensor BatchNormGradSums(const Tensor& dy, const Tensor& x, const BatchNormTrans
 }
 
 void BatchNormGradInput(const Tensor& dy, const Tensor& x, const BatchNormTransform& transform,
-                        const Tensor& sums, int64_t count, const Tensor& dx, bool accumulate) {
+                        const BatchNormGate& gate, const Tensor& sums, int64_t count,
+                        const Tensor& dx, bool accumulate) {
   const BatchNormAffine affine = AffineOf(x, transform);
   CHECK(IsFloat(dy.dtype()) && dy.numel() == x.numel() && dx.numel() == x.numel() &&
         dx.dtype() == x.dtype() && (!sums.defined() || sums.numel() == 2 * affine.channels))
@@ -126,6 +150,7 @@ void BatchNormGradInput(const Tensor& dy, const Tensor& x, const BatchNormTransf
   if (affine.rows == 0) return;
   batch_norm_grad_input(
       x.device(), BatchNormGradInputArgs{.affine = affine,
+                                         .gate = GateArgs(x, gate),
                                          .dy = dy.raw(),
                                          .x = x.raw(),
                                          .sums = sums.defined() ? sums.data<float>() : nullptr,
@@ -134,6 +159,55 @@ void BatchNormGradInput(const Tensor& dy, const Tensor& x, const BatchNormTransf
                                          .accumulate = accumulate,
                                          .dy_dtype = dy.dtype(),
                                          .x_dtype = x.dtype()});
+}
+
+Tensor BatchNormPool(const Tensor& x, const BatchNormTransform& transform) {
+  const BatchNormAffine affine = AffineOf(x, transform);
+  CHECK(x.rank() >= 3 && (x.dim(0) == 0 || Pixels(x) > 0)) << "batch_norm_pool: " << Describe(x);
+  Tensor pooled = Tensor::Empty({x.dim(0), affine.channels}, DType::kF32, x.device());
+  if (affine.rows == 0) return pooled;
+  batch_norm_pool(x.device(), BatchNormPoolArgs{.affine = affine,
+                                                .x = x.raw(),
+                                                .pooled = pooled.data<float>(),
+                                                .pixels = Pixels(x),
+                                                .x_dtype = x.dtype()});
+  return pooled;
+}
+
+Tensor BatchNormGateSums(const Tensor& dy, const Tensor& x, const BatchNormTransform& transform) {
+  const BatchNormAffine affine = AffineOf(x, transform);
+  CHECK(x.rank() >= 3 && IsFloat(dy.dtype()) && dy.numel() == x.numel())
+      << "batch_norm_gate_sums: dy " << Describe(dy) << ", x " << Describe(x);
+  const Tensor sums =
+      Tensor::Empty({kBatchNormGateSums, x.dim(0), affine.channels}, DType::kF32, x.device());
+  if (affine.rows == 0) return sums;
+  batch_norm_gate_sums(x.device(), BatchNormGateSumsArgs{.affine = affine,
+                                                         .dy = dy.raw(),
+                                                         .x = x.raw(),
+                                                         .sums = sums.data<float>(),
+                                                         .pixels = Pixels(x),
+                                                         .dy_dtype = dy.dtype(),
+                                                         .x_dtype = x.dtype()});
+  return sums;
+}
+
+Tensor BatchNormSumsOfGated(const Tensor& gate_sums, const BatchNormGate& gate, int64_t pixels) {
+  CHECK(gate_sums.rank() == 3 && gate_sums.dim(0) == kBatchNormGateSums &&
+        gate.gate.numel() * kBatchNormGateSums == gate_sums.numel() &&
+        gate.dmeans.numel() == gate.gate.numel())
+      << "batch_norm_gate_combine: " << Describe(gate_sums) << ", gate " << Describe(gate.gate)
+      << ", dmeans " << Describe(gate.dmeans);
+  const int64_t images = gate_sums.dim(1), channels = gate_sums.dim(2);
+  Tensor sums = Tensor::Empty({2, channels}, DType::kF32, gate_sums.device());
+  batch_norm_gate_combine(gate_sums.device(),
+                          BatchNormGateCombineArgs{.gate_sums = gate_sums.data<float>(),
+                                                   .gate = gate.gate.data<float>(),
+                                                   .dmeans = gate.dmeans.data<float>(),
+                                                   .sums = sums.data<float>(),
+                                                   .images = images,
+                                                   .pixels = pixels,
+                                                   .channels = channels});
+  return sums;
 }
 
 }  // namespace ops

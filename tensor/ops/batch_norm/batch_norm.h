@@ -48,8 +48,17 @@ struct BatchNormTransform {
   Activation activation = Activation::kNone;
 };
 
-// activation(z): x [..., C], f32 or bf16 -> the same shape, of `out_dtype`.
-Tensor BatchNorm(const Tensor& x, const BatchNormTransform& transform, DType out_dtype);
+// A factor of the result per image and channel, f32 [B, C] for x [B, H, W, C], as squeeze-excite
+// computes it from the means of activation(z); undefined: 1. In the backward pass, `dmeans` is the
+// gradient of those means.
+struct BatchNormGate {
+  Tensor gate;
+  Tensor dmeans;
+};
+
+// activation(z) gate: x [..., C], f32 or bf16 -> the same shape, of `out_dtype`.
+Tensor BatchNorm(const Tensor& x, const BatchNormTransform& transform, const BatchNormGate& gate,
+                 DType out_dtype);
 
 // f32 [2, C]: the gradients of beta and of gamma from dy [..., C], f32 or bf16.
 Tensor BatchNormGradSums(const Tensor& dy, const Tensor& x, const BatchNormTransform& transform);
@@ -57,7 +66,16 @@ Tensor BatchNormGradSums(const Tensor& dy, const Tensor& x, const BatchNormTrans
 // Gradient of x, written or added to dx, of x's shape and dtype. `sums` are those above over
 // `count` rows, or undefined where the statistics do not depend on x.
 void BatchNormGradInput(const Tensor& dy, const Tensor& x, const BatchNormTransform& transform,
-                        const Tensor& sums, int64_t count, const Tensor& dx, bool accumulate);
+                        const BatchNormGate& gate, const Tensor& sums, int64_t count,
+                        const Tensor& dx, bool accumulate);
+
+// f32 [B, C]: means of activation(z) over the pixels of each image, x [B, H, W, C].
+Tensor BatchNormPool(const Tensor& x, const BatchNormTransform& transform);
+
+// f32 [5, B, C]: the gradient of the gate, and four more sums for BatchNormSumsOfGated.
+Tensor BatchNormGateSums(const Tensor& dy, const Tensor& x, const BatchNormTransform& transform);
+// What BatchNormGradSums would give for the gradient of activation(z), dy gate + dmeans / pixels.
+Tensor BatchNormSumsOfGated(const Tensor& gate_sums, const BatchNormGate& gate, int64_t pixels);
 
 }  // namespace ops
 }  // namespace tessera

@@ -9,41 +9,15 @@
 #include <cmath>
 
 #include "core/parallel.h"
-#include "tensor/activation-inl.h"
+#include "tensor/ops/batch_norm/batch_norm-inl.h"
 #include "tensor/ops/batch_norm/batch_norm.h"
 #include "tensor/ops/float_types.h"
 #include "tensor/ops/partial_sums.h"
 #include "tensor/simd-inl.h"
 
-// Every pass takes kBlock rows at once: a vector of channels of the statistics is loaded once for
-// all of them, and their shares of the sums meet in registers.
 HWY_BEFORE_NAMESPACE();
 namespace tessera::HWY_NAMESPACE {
 namespace {
-
-constexpr int64_t kBlock = 8;
-
-// Calls fn(row, std::integral_constant rows) for blocks of rows and for the single ones left.
-template <typename Fn>
-HWY_INLINE void ForEachBlock(int64_t begin, int64_t end, const Fn& fn) {
-  int64_t row = begin;
-  for (; row + kBlock <= end; row += kBlock) fn(row, std::integral_constant<int64_t, kBlock>());
-  for (; row < end; ++row) fn(row, std::integral_constant<int64_t, 1>());
-}
-
-// A vector of channels of the transform.
-struct Channels {
-  template <typename L>
-  HWY_INLINE Channels(FloatTag df, const BatchNormAffine& affine, int64_t c, L lanes)
-      : mean(LoadF32N(df, affine.mean + c, lanes)),
-        rstd(LoadF32N(df, affine.rstd + c, lanes)),
-        gamma(LoadF32N(df, affine.gamma + c, lanes)),
-        beta(LoadF32N(df, affine.beta + c, lanes)) {}
-  HWY_INLINE FloatVec XHat(FloatVec x) const { return hn::Mul(hn::Sub(x, mean), rstd); }
-  HWY_INLINE FloatVec Z(FloatVec x_hat) const { return hn::MulAdd(x_hat, gamma, beta); }
-
-  FloatVec mean, rstd, gamma, beta;
-};
 
 // sums[0, channels) += x - shift and sums[channels, 2 channels) += (x - shift)^2.
 template <typename X>
@@ -88,22 +62,26 @@ template <Activation kActivation, typename X, typename Y>
 void Normalize(const BatchNormArgs& args, int64_t begin, int64_t end) {
   const FloatTag df;
   const int64_t channels = args.affine.channels;
-  ForEachBlock(begin, end, [&](int64_t row, auto rows) HWY_ATTR {
-    const X* HWY_RESTRICT x = static_cast<const X*>(args.x) + row * channels;
-    Y* HWY_RESTRICT y = static_cast<Y*>(args.y) + row * channels;
-    ForEachVector(df, channels, [&](int64_t c, auto lanes) HWY_ATTR {
-      const Channels of(df, args.affine, c, lanes);
-      for (int64_t r = 0; r < decltype(rows)::value; ++r) {
-        const int64_t i = r * channels + c;
-        const FloatVec z = of.Z(of.XHat(LoadF32N(df, x + i, lanes)));
-        StoreF32N(Activate<kActivation>(df, z), df, y + i, lanes);
-      }
-    });
-  });
+  ForEachBlockOfImages(
+      args.gate.pixels, begin, end, [&](int64_t image, int64_t row, auto rows) HWY_ATTR {
+        const X* HWY_RESTRICT x = static_cast<const X*>(args.x) + row * channels;
+        Y* HWY_RESTRICT y = static_cast<Y*>(args.y) + row * channels;
+        const float* gate = args.gate.gate == nullptr ? nullptr : args.gate.gate + image * channels;
+        ForEachVector(df, channels, [&](int64_t c, auto lanes) HWY_ATTR {
+          const Channels of(df, args.affine, c, lanes);
+          const FloatVec factor =
+              gate == nullptr ? hn::Set(df, 1.0f) : LoadF32N(df, gate + c, lanes);
+          for (int64_t r = 0; r < decltype(rows)::value; ++r) {
+            const int64_t i = r * channels + c;
+            const FloatVec z = of.Z(of.XHat(LoadF32N(df, x + i, lanes)));
+            StoreF32N(hn::Mul(Activate<kActivation>(df, z), factor), df, y + i, lanes);
+          }
+        });
+      });
 }
 
 void NormalizeRows(const BatchNormArgs& args, int64_t begin, int64_t end) {
-  WithActivation(args.affine.activation, [&](auto activation) {
+  WithBatchNormActivation(args.affine.activation, [&](auto activation) {
     WithFloatTypes(args.x_dtype, args.y_dtype, [&](auto x, auto y) {
       Normalize<decltype(activation)::value, decltype(x), decltype(y)>(args, begin, end);
     });
@@ -142,7 +120,7 @@ void SumGradients(const BatchNormGradSumsArgs& args, int64_t begin, int64_t end,
 }
 
 void SumGradientRows(const BatchNormGradSumsArgs& args, int64_t begin, int64_t end, float* sums) {
-  WithActivation(args.affine.activation, [&](auto activation) {
+  WithBatchNormActivation(args.affine.activation, [&](auto activation) {
     WithFloatTypes(args.dy_dtype, args.x_dtype, [&](auto dy, auto x) {
       SumGradients<decltype(activation)::value, decltype(dy), decltype(x)>(args, begin, end, sums);
     });
@@ -155,32 +133,42 @@ void GradInput(const BatchNormGradInputArgs& args, int64_t begin, int64_t end) {
   const int64_t channels = args.affine.channels;
   const FloatVec inverse_count =
       hn::Set(df, args.sums == nullptr ? 0.0f : 1.0f / static_cast<float>(args.count));
-  ForEachBlock(begin, end, [&](int64_t row, auto rows) HWY_ATTR {
-    const X* HWY_RESTRICT x = static_cast<const X*>(args.x) + row * channels;
-    const DY* HWY_RESTRICT dy = static_cast<const DY*>(args.dy) + row * channels;
-    X* HWY_RESTRICT dx = static_cast<X*>(args.dx) + row * channels;
-    ForEachVector(df, channels, [&](int64_t c, auto lanes) HWY_ATTR {
-      const Channels of(df, args.affine, c, lanes);
-      FloatVec mean_g = hn::Zero(df), mean_g_x_hat = hn::Zero(df);
-      if (args.sums != nullptr) {
-        mean_g = hn::Mul(LoadF32N(df, args.sums + c, lanes), inverse_count);
-        mean_g_x_hat = hn::Mul(LoadF32N(df, args.sums + channels + c, lanes), inverse_count);
-      }
-      const FloatVec factor = hn::Mul(of.gamma, of.rstd);
-      for (int64_t r = 0; r < decltype(rows)::value; ++r) {
-        const int64_t i = r * channels + c;
-        const FloatVec x_hat = of.XHat(LoadF32N(df, x + i, lanes));
-        const FloatVec g = GradOfZ<kActivation>(df, of, LoadF32N(df, dy + i, lanes), x_hat);
-        const FloatVec d = hn::NegMulAdd(x_hat, mean_g_x_hat, hn::Sub(g, mean_g));
-        const FloatVec before = args.accumulate ? LoadF32N(df, dx + i, lanes) : hn::Zero(df);
-        StoreF32N(hn::MulAdd(d, factor, before), df, dx + i, lanes);
-      }
-    });
-  });
+  const FloatVec inverse_pixels = hn::Set(df, 1.0f / static_cast<float>(args.gate.pixels));
+  ForEachBlockOfImages(
+      args.gate.pixels, begin, end, [&](int64_t image, int64_t row, auto rows) HWY_ATTR {
+        const X* HWY_RESTRICT x = static_cast<const X*>(args.x) + row * channels;
+        const DY* HWY_RESTRICT dy = static_cast<const DY*>(args.dy) + row * channels;
+        X* HWY_RESTRICT dx = static_cast<X*>(args.dx) + row * channels;
+        const float* gate = args.gate.gate == nullptr ? nullptr : args.gate.gate + image * channels;
+        const float* dmeans = args.gate.dmeans + image * channels;
+        ForEachVector(df, channels, [&](int64_t c, auto lanes) HWY_ATTR {
+          const Channels of(df, args.affine, c, lanes);
+          FloatVec mean_g = hn::Zero(df), mean_g_x_hat = hn::Zero(df);
+          if (args.sums != nullptr) {
+            mean_g = hn::Mul(LoadF32N(df, args.sums + c, lanes), inverse_count);
+            mean_g_x_hat = hn::Mul(LoadF32N(df, args.sums + channels + c, lanes), inverse_count);
+          }
+          const FloatVec gates =
+              gate == nullptr ? hn::Set(df, 1.0f) : LoadF32N(df, gate + c, lanes);
+          const FloatVec offsets = gate == nullptr
+                                       ? hn::Zero(df)
+                                       : hn::Mul(LoadF32N(df, dmeans + c, lanes), inverse_pixels);
+          const FloatVec factor = hn::Mul(of.gamma, of.rstd);
+          for (int64_t r = 0; r < decltype(rows)::value; ++r) {
+            const int64_t i = r * channels + c;
+            const FloatVec x_hat = of.XHat(LoadF32N(df, x + i, lanes));
+            const FloatVec da = hn::MulAdd(LoadF32N(df, dy + i, lanes), gates, offsets);
+            const FloatVec g = GradOfZ<kActivation>(df, of, da, x_hat);
+            const FloatVec d = hn::NegMulAdd(x_hat, mean_g_x_hat, hn::Sub(g, mean_g));
+            const FloatVec before = args.accumulate ? LoadF32N(df, dx + i, lanes) : hn::Zero(df);
+            StoreF32N(hn::MulAdd(d, factor, before), df, dx + i, lanes);
+          }
+        });
+      });
 }
 
 void GradInputRows(const BatchNormGradInputArgs& args, int64_t begin, int64_t end) {
-  WithActivation(args.affine.activation, [&](auto activation) {
+  WithBatchNormActivation(args.affine.activation, [&](auto activation) {
     WithFloatTypes(args.dy_dtype, args.x_dtype, [&](auto dy, auto x) {
       GradInput<decltype(activation)::value, decltype(dy), decltype(x)>(args, begin, end);
     });

@@ -16,6 +16,8 @@ struct CastArgs {
   int64_t n;
   DType x_dtype;  // f32 or bf16
   DType y_dtype;  // f32 or bf16
+
+  KernelCost Cost() const { return KernelCost::OfStreams(n, {x_dtype, y_dtype}); }
 };
 extern KernelSlot<void(const CastArgs&)> cast;
 

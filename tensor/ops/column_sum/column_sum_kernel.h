@@ -17,6 +17,8 @@ struct ColumnSumArgs {
   int64_t columns;
   bool accumulate;  // add to sum instead of overwriting it
   DType dtype;      // of x: f32 or bf16
+
+  KernelCost Cost() const { return KernelCost::OfStreams(rows * columns, {dtype}); }
 };
 inline constexpr int64_t kColumnSumGrain = 512;  // rows whose partial sum is formed in order
 extern KernelSlot<void(const ColumnSumArgs&)> column_sum;

@@ -21,6 +21,18 @@ struct Conv2dGeometry {
     return {stride, pad, pad, pad, pad};
   }
 
+  // TensorFlow's padding: the map becomes ceil(size / stride), and of an odd padding the larger
+  // half is at the bottom and right.
+  static constexpr Conv2dGeometry Same(int64_t height, int64_t width, int64_t kernel_size,
+                                       int64_t stride) {
+    const auto total = [&](int64_t size) {
+      const int64_t needed = ((size + stride - 1) / stride - 1) * stride + kernel_size;
+      return needed > size ? needed - size : 0;
+    };
+    const int64_t down = total(height), across = total(width);
+    return {stride, down / 2, across / 2, down - down / 2, across - across / 2};
+  }
+
   int64_t OutHeight(int64_t height, int64_t kernel_height) const {
     return (height + pad_top + pad_bottom - kernel_height) / stride + 1;
   }

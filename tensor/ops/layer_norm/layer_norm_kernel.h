@@ -21,6 +21,8 @@ struct LayerNormArgs {
   float eps;
   DType x_dtype;  // f32 or bf16
   DType y_dtype;  // f32 or bf16
+
+  KernelCost Cost() const { return KernelCost::OfStreams(rows * channels, {x_dtype, y_dtype}); }
 };
 extern KernelSlot<void(const LayerNormArgs&)> layer_norm;
 
@@ -40,6 +42,12 @@ struct LayerNormBackwardArgs {
   bool accumulate_dbeta;
   DType dy_dtype;  // f32 or bf16
   DType x_dtype;   // f32 or bf16
+
+  KernelCost Cost() const {
+    const int64_t n = rows * channels;
+    return accumulate_dx ? KernelCost::OfStreams(n, {dy_dtype, x_dtype, x_dtype, x_dtype})
+                         : KernelCost::OfStreams(n, {dy_dtype, x_dtype, x_dtype});
+  }
 };
 extern KernelSlot<void(const LayerNormBackwardArgs&)> layer_norm_backward;
 

@@ -29,6 +29,13 @@ struct OptimizerArgs {
   float lr;
   float grad_scale;
   float ema_decay;
+
+  // Value and `num_moments` moments are read and written, gradients read.
+  KernelCost CostWith(int64_t num_moments) const {
+    const int64_t f32_streams = 3 + 2 * num_moments + (ema == nullptr ? 0 : 2);
+    const int64_t bytes = f32_streams * 4 + (bf16 == nullptr ? 0 : 2);
+    return {0, static_cast<double>(n * bytes)};
+  }
 };
 
 struct AdamWArgs : OptimizerArgs {
@@ -39,6 +46,8 @@ struct AdamWArgs : OptimizerArgs {
   float eps;
   float bias_correction1;  // 1 - beta1^step
   float bias_correction2;  // 1 - beta2^step
+
+  KernelCost Cost() const { return CostWith(2); }
 };
 extern KernelSlot<void(const AdamWArgs&)> adamw;
 
@@ -46,6 +55,8 @@ struct SgdArgs : OptimizerArgs {
   float* momentum;  // or null
   float momentum_decay;
   bool nesterov;
+
+  KernelCost Cost() const { return CostWith(momentum == nullptr ? 0 : 1); }
 };
 extern KernelSlot<void(const SgdArgs&)> sgd;
 

@@ -18,6 +18,10 @@ struct AddResidualArgs {
   int64_t batch;
   int64_t n;      // elements per sample
   DType r_dtype;  // f32 or bf16
+
+  KernelCost Cost() const {
+    return KernelCost::OfStreams(batch * n, {DType::kF32, r_dtype, DType::kF32});
+  }
 };
 extern KernelSlot<void(const AddResidualArgs&)> add_residual;
 
@@ -28,6 +32,8 @@ struct ScaleSamplesArgs {
   int64_t batch;
   int64_t n;
   DType y_dtype;  // f32 or bf16
+
+  KernelCost Cost() const { return KernelCost::OfStreams(batch * n, {DType::kF32, y_dtype}); }
 };
 extern KernelSlot<void(const ScaleSamplesArgs&)> scale_samples;
 

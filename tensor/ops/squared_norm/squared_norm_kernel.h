@@ -13,6 +13,8 @@ struct SquaredNormArgs {
   const float* x;  // [n]
   int64_t n;
   double* result;  // one number, in memory of the host
+
+  KernelCost Cost() const { return KernelCost::OfStreams(n, {DType::kF32}); }
 };
 extern KernelSlot<void(const SquaredNormArgs&)> squared_norm;
 

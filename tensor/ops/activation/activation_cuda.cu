@@ -1,0 +1,188 @@
+#include "core/cuda/column_sums.h"
+#include "core/cuda/elementwise.h"
+#include "tensor/ops/activation/activation_kernel.h"
+#include "tensor/ops/float_types.h"
+
+namespace tessera {
+namespace {
+
+constexpr float kSqrtHalf = 0.70710678118654752f;
+constexpr float kInverseSqrtTwoPi = 0.39894228040143268f;
+
+// Phi(x) = erfc(-x / sqrt 2) / 2, which keeps its relative precision where it is small. At minus
+// infinity, x Phi(x) is its limit.
+DEVICE float NormalCdf(float x) { return 0.5f * erfcf(-x * kSqrtHalf); }
+
+// Bounds that keep e^-u of a sigmoid finite, as infinities would make NaNs of their products; a NaN
+// gets through.
+DEVICE float AtLeast(float low, float x) { return x < low ? low : x; }
+DEVICE float Within(float bound, float x) { return x > bound ? bound : AtLeast(-bound, x); }
+constexpr float kGeluTanhBound = 10.0f;
+constexpr float kSiluBound = 85.0f;
+
+DEVICE float Sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
+
+// The derivative of x s, s = sigmoid(u): s + x u' s (1 - s), with 1 - s = e^-u s.
+DEVICE float GatedDerivative(float u, float x_du) {
+  const float e = expf(-u), s = 1.0f / (1.0f + e);
+  return s + x_du * s * (e * s);
+}
+
+// The tanh form of GELU is x sigmoid(x (kLinear + kCubic x^2)).
+constexpr float kLinear = 1.5957691216f;
+constexpr float kCubic = 0.044715f * kLinear;
+
+template <Activation kActivation>
+DEVICE float Activate(float x) {
+  if constexpr (kActivation == Activation::kGelu) {
+    const float cdf = NormalCdf(x);
+    return cdf == 0.0f ? 0.0f : x * cdf;
+  } else if constexpr (kActivation == Activation::kGeluTanh) {
+    const float low = AtLeast(-kGeluTanhBound, x);
+    return low * Sigmoid(low * (kLinear + kCubic * low * low));
+  } else if constexpr (kActivation == Activation::kSilu) {
+    const float low = AtLeast(-kSiluBound, x);
+    return low * Sigmoid(low);
+  } else if constexpr (kActivation == Activation::kRelu) {
+    return x < 0.0f ? 0.0f : x;
+  } else if constexpr (kActivation == Activation::kSigmoid) {
+    return Sigmoid(x);
+  } else if constexpr (kActivation == Activation::kTanh) {
+    return tanhf(x);
+  } else {
+    return x;
+  }
+}
+
+template <Activation kActivation>
+DEVICE float Derivative(float x) {
+  if constexpr (kActivation == Activation::kGelu) {
+    const float density = kInverseSqrtTwoPi * expf(-0.5f * x * x);
+    return NormalCdf(x) + (density == 0.0f ? 0.0f : x * density);
+  } else if constexpr (kActivation == Activation::kGeluTanh) {
+    x = Within(kGeluTanhBound, x);
+    return GatedDerivative(x * (kLinear + kCubic * x * x), x * (kLinear + 3.0f * kCubic * x * x));
+  } else if constexpr (kActivation == Activation::kSilu) {
+    x = Within(kSiluBound, x);
+    return GatedDerivative(x, x);
+  } else if constexpr (kActivation == Activation::kRelu) {
+    return x > 0.0f ? 1.0f : 0.0f * x;  // a NaN gets through
+  } else if constexpr (kActivation == Activation::kSigmoid) {
+    const float s = Sigmoid(x);
+    return s * (1.0f - s);
+  } else if constexpr (kActivation == Activation::kTanh) {
+    const float t = tanhf(x);
+    return 1.0f - t * t;
+  } else {
+    return 1.0f;
+  }
+}
+
+template <Activation kActivation, typename T>
+struct Forward {
+  const T* x;
+  T* y;
+
+  template <int kCount>
+  DEVICE void Run(int64_t i) const {
+    float v[kCount];
+    LoadFloats(x + i, v);
+    UNROLL for (int j = 0; j < kCount; ++j) v[j] = Activate<kActivation>(v[j]);
+    StoreFloats(v, y + i);
+  }
+};
+
+template <Activation kActivation, bool kAccumulate, typename T>
+struct Backward {
+  const T* dy;
+  const T* x;
+  T* dx;
+  T* y;
+  int64_t columns;
+
+  // Writes kCount elements of dx, and of y if wanted; `d` receives them without what dx held.
+  template <int kCount>
+  DEVICE void Gradient(int64_t i, float (&d)[kCount]) const {
+    float v[kCount], result[kCount];
+    LoadFloats(dy + i, d);
+    LoadFloats(x + i, v);
+    if constexpr (kAccumulate) LoadFloats(dx + i, result);
+    UNROLL for (int j = 0; j < kCount; ++j) {
+      d[j] *= Derivative<kActivation>(v[j]);
+      result[j] = kAccumulate ? result[j] + d[j] : d[j];
+    }
+    StoreFloats(result, dx + i);
+    if (y == nullptr) return;
+    UNROLL for (int j = 0; j < kCount; ++j) v[j] = Activate<kActivation>(v[j]);
+    StoreFloats(v, y + i);
+  }
+  template <int kCount>
+  DEVICE void Run(int64_t i) const {
+    float d[kCount];
+    Gradient(i, d);
+  }
+  template <int kWidth>
+  DEVICE void Run(int64_t row, int64_t column, float (&sums)[1][kWidth]) const {
+    float d[kWidth];
+    Gradient(row * columns + column, d);
+    UNROLL for (int j = 0; j < kWidth; ++j) sums[0][j] += d[j];
+  }
+};
+
+void ActivationCuda(const ActivationArgs& args) {
+  WithActivation(args.activation, [&](auto activation) {
+    constexpr Activation kActivation = decltype(activation)::value;
+    WithFloatType(args.dtype, [&](auto type) {
+      using T = decltype(type);
+      LaunchElementwise(
+          Forward<kActivation, T>{static_cast<const T*>(args.x), static_cast<T*>(args.y)}, args.n,
+          IsAligned16(args.x) && IsAligned16(args.y));
+    });
+  });
+}
+
+template <typename Fn>
+void BackwardWithSums(const Fn& fn, const ActivationBackwardArgs& args, bool aligned) {
+  const int64_t chunk_rows = SumChunkRows(args.rows);
+  const int64_t chunks = CeilDiv(args.rows, chunk_rows);
+  const Workspace<float> partials(chunks * args.columns);
+  if (aligned && args.columns % kPackedElements == 0) {
+    LaunchPartialColumnSums<kPackedElements, 1>(fn, args.rows, args.columns, chunk_rows,
+                                                partials.data());
+  } else {
+    LaunchPartialColumnSums<1, 1>(fn, args.rows, args.columns, chunk_rows, partials.data());
+  }
+  LaunchAddUpPartials(partials.data(), chunks, args.columns, args.columns,
+                      {.out = args.dbias, .accumulate = args.accumulate_dbias});
+}
+
+template <Activation kActivation, bool kAccumulate, typename T>
+void BackwardOf(const ActivationBackwardArgs& args) {
+  const Backward<kActivation, kAccumulate, T> fn = {
+      static_cast<const T*>(args.dy), static_cast<const T*>(args.x), static_cast<T*>(args.dx),
+      static_cast<T*>(args.y), args.columns};
+  const bool aligned =
+      IsAligned16(args.dy) && IsAligned16(args.x) && IsAligned16(args.dx) && IsAligned16(args.y);
+  if (args.dbias == nullptr) {
+    LaunchElementwise(fn, args.rows * args.columns, aligned);
+  } else {
+    BackwardWithSums(fn, args, aligned);
+  }
+}
+
+void ActivationBackwardCuda(const ActivationBackwardArgs& args) {
+  WithActivation(args.activation, [&](auto activation) {
+    constexpr Activation kActivation = decltype(activation)::value;
+    WithFloatType(args.dtype, [&](auto type) {
+      using T = decltype(type);
+      args.accumulate_dx ? BackwardOf<kActivation, true, T>(args)
+                         : BackwardOf<kActivation, false, T>(args);
+    });
+  });
+}
+
+REGISTER_CUDA_KERNEL(activation, ActivationCuda);
+REGISTER_CUDA_KERNEL(activation_backward, ActivationBackwardCuda);
+
+}  // namespace
+}  // namespace tessera
