@@ -30,6 +30,16 @@ struct ForwardContext {
   void Tap(const Module& module, const Tensor& output) const {
     if (tap) tap(module.full_name(), output);
   }
+
+  // Called with the full name of an attention module and how much each position of the map counts
+  // there, f32 [B, H, W] of mean 1, where models offer it. Such a map costs more than the forward
+  // pass itself; not while a tape records.
+  std::function<void(absl::string_view name, const Tensor& map)> attention_tap;
+  // `module` has `Tensor AttentionMap(const Tensor& x) const`, x as for its Forward.
+  template <typename M>
+  void TapAttention(const M& module, const Tensor& x) const {
+    if (attention_tap) attention_tap(module.full_name(), module.AttentionMap(x));
+  }
 };
 
 }  // namespace tessera

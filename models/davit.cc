@@ -29,7 +29,7 @@ class DaVitBlock : public Module {
   Tensor Forward(const Tensor& x, const ForwardContext& context) const;
 
  private:
-  Tensor Attend(const Tensor& x, DType dtype) const;
+  Tensor Attend(const Tensor& x, DType dtype, const ForwardContext& context) const;
 
   layers::PositionalConv& cpe1_;
   layers::LayerNorm& norm1_;
@@ -62,16 +62,21 @@ DaVitBlock::DaVitBlock(const DaVitConfig& config, bool spatial, int64_t dim, int
                : nullptr),
       drop_path2_(AddChild<layers::DropPath>("drop_path2", drop_path_rate)) {}
 
-Tensor DaVitBlock::Attend(const Tensor& x, DType dtype) const {
-  return window_ != nullptr ? window_->Forward(x, dtype) : channel_->Forward(x, dtype);
+Tensor DaVitBlock::Attend(const Tensor& x, DType dtype, const ForwardContext& context) const {
+  const auto attend = [&](const auto& module) {
+    context.TapAttention(module, x);
+    Tensor attended = module.Forward(x, dtype);
+    context.Tap(module, attended);
+    return attended;
+  };
+  return window_ != nullptr ? attend(*window_) : attend(*channel_);
 }
 
 Tensor DaVitBlock::Forward(const Tensor& x, const ForwardContext& context) const {
   const DType dtype = context.compute_dtype;
   const bool exact = channel_ != nullptr && x.dim(1) * x.dim(2) >= kExactTokens;
   const Tensor a = cpe1_.Forward(x);
-  Tensor attended = Attend(norm1_.Forward(a, exact ? DType::kF32 : dtype), dtype);
-  context.Tap(window_ != nullptr ? static_cast<const Module&>(*window_) : *channel_, attended);
+  Tensor attended = Attend(norm1_.Forward(a, exact ? DType::kF32 : dtype), dtype, context);
   const Tensor z = cpe2_.Forward(drop_path1_.AddTo(a, std::move(attended), context));
   if (mlp_ == nullptr) return z;
   Tensor mixed = mlp_->Forward(norm2_->Forward(z, dtype));

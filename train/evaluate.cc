@@ -1,9 +1,11 @@
 #include "train/evaluate.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
 #include "tensor/ops/softmax/softmax.h"
 #include "tensor/ops/top_k/top_k.h"
 
@@ -11,6 +13,7 @@ namespace tessera::train {
 namespace {
 
 constexpr int64_t kTopK = 5;
+constexpr int kCalibrationBins = 15;
 
 void CountRow(const int32_t* best, int64_t k, int64_t label, Evaluation* evaluation) {
   ClassAccuracy& of_label = evaluation->classes[label];
@@ -39,9 +42,22 @@ double Evaluation::top5() const {
   return Percent(right, samples);
 }
 
+double Evaluation::calibration_error() const {
+  // Of each bin the right ones minus the confidences.
+  std::array<double, kCalibrationBins> gaps = {};
+  for (const Prediction& p : predictions) {
+    const int bin =
+        std::min(static_cast<int>(p.confidence * kCalibrationBins), kCalibrationBins - 1);
+    gaps[bin] += (p.predicted == p.label ? 1.0 : 0.0) - p.confidence;
+  }
+  double sum = 0;
+  for (const double gap : gaps) sum += std::abs(gap);
+  return predictions.empty() ? 0.0 : 100.0 * sum / static_cast<double>(predictions.size());
+}
+
 absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Loader& loader,
                                     const std::function<bool()>& stop,
-                                    const std::function<void(int64_t)>& progress) {
+                                    const std::function<void(int64_t, double)>& progress) {
   ForwardContext context;
   context.compute_dtype = compute_dtype;
   Evaluation result;
@@ -59,15 +75,32 @@ absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype
       CHECK(label >= 0 && label < classes) << "label " << label << " of " << classes;
       CountRow(best.indices.data<int32_t>() + i * k, k, label, &result);
       // The smallest normal f32 stands for a probability that underflowed.
-      const double p = probabilities.data<float>()[i * classes + label];
+      const float* of_sample = probabilities.data<float>() + i * classes;
+      const int32_t predicted = best.indices.data<int32_t>()[i * k];
+      result.predictions.push_back({static_cast<int32_t>(label), predicted, of_sample[predicted]});
+      const double p = of_sample[label];
       loss_sum -= std::log(std::max(p, 1.2e-38));
     }
-    if (progress) progress(result.samples);
+    result.loss = result.samples == 0 ? 0.0 : loss_sum / static_cast<double>(result.samples);
+    if (progress) progress(result.samples, result.loss);
   }
   result.skipped = loader.stats().num_bad();
-  result.loss = result.samples == 0 ? 0.0 : loss_sum / static_cast<double>(result.samples);
   return result;
 }
+
+namespace {
+
+std::string NameOf(size_t c, const std::vector<std::string>& class_names) {
+  return c < class_names.size() ? class_names[c] : absl::StrCat(c);
+}
+
+// In quotes where the text has a comma, a quote or a line break.
+std::string CsvField(const std::string& text) {
+  if (text.find_first_of(",\"\r\n") == std::string::npos) return text;
+  return absl::StrCat("\"", absl::StrReplaceAll(text, {{"\"", "\"\""}}), "\"");
+}
+
+}  // namespace
 
 std::string ClassTable(const Evaluation& evaluation, const std::vector<std::string>& class_names) {
   size_t width = 5;
@@ -76,12 +109,22 @@ std::string ClassTable(const Evaluation& evaluation, const std::vector<std::stri
                                       "top-1 %", "top-5 %", "precision");
   for (size_t c = 0; c < evaluation.classes.size(); ++c) {
     const ClassAccuracy& a = evaluation.classes[c];
-    absl::StrAppendFormat(&table, "%-*s  %8d  %7.2f  %7.2f  %9.2f\n", width,
-                          c < class_names.size() ? class_names[c] : absl::StrCat(c), a.samples,
-                          Percent(a.top1, a.samples), Percent(a.top5, a.samples),
+    absl::StrAppendFormat(&table, "%-*s  %8d  %7.2f  %7.2f  %9.2f\n", width, NameOf(c, class_names),
+                          a.samples, Percent(a.top1, a.samples), Percent(a.top5, a.samples),
                           Percent(a.top1, a.predicted));
   }
   return table;
+}
+
+std::string ClassCsv(const Evaluation& evaluation, const std::vector<std::string>& class_names) {
+  std::string csv = "class,samples,top1,top5,precision\r\n";
+  for (size_t c = 0; c < evaluation.classes.size(); ++c) {
+    const ClassAccuracy& a = evaluation.classes[c];
+    absl::StrAppendFormat(&csv, "%s,%d,%.4f,%.4f,%.4f\r\n", CsvField(NameOf(c, class_names)),
+                          a.samples, Percent(a.top1, a.samples), Percent(a.top5, a.samples),
+                          Percent(a.top1, a.predicted));
+  }
+  return csv;
 }
 
 }  // namespace tessera::train

@@ -50,9 +50,9 @@ std::vector<std::string> Fields(const ProgressNumbers& n) {
       absl::StrCat("eta ", ShortDuration(eta)),
       absl::StrCat(ShortCount(n.items_per_second), " ", n.unit, "/s"),
       absl::StrFormat("loss %#.4g", n.loss),
-      absl::StrFormat("lr %.2e", n.learning_rate),
-      absl::StrFormat("data %.0f%%", 100 * n.data_wait),
   };
+  if (!std::isnan(n.learning_rate)) fields.push_back(absl::StrFormat("lr %.2e", n.learning_rate));
+  fields.push_back(absl::StrFormat("data %.0f%%", 100 * n.data_wait));
   if (n.mfu > 0) fields.push_back(absl::StrFormat("mfu %.1f%%", 100 * n.mfu));
   if (n.peak_bytes > 0) fields.push_back(absl::StrCat("mem ", ShortBytes(n.peak_bytes)));
   return fields;

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -24,7 +25,7 @@ struct StepReport {
   double seconds = 0;            // since the step before
   double data_wait_seconds = 0;  // of these, without data to work on
   double loss = 0;
-  double learning_rate = 0;
+  double learning_rate = std::numeric_limits<double>::quiet_NaN();  // NaN: there is none
   double flops = 0;        // of the model, forward and backward; 0 if not known
   int64_t peak_bytes = 0;  // most memory in use so far; 0 if not known
 };
@@ -44,8 +45,8 @@ struct ProgressNumbers {
   double items_per_second = 0;
   std::string unit;
   double loss = 0;
-  double learning_rate = 0;
-  double data_wait = 0;    // fraction of the time
+  double learning_rate = std::numeric_limits<double>::quiet_NaN();  // NaN: there is none
+  double data_wait = 0;                                             // fraction of the time
   double mfu = 0;          // model FLOPs over what the devices could do; 0 if not known
   int64_t peak_bytes = 0;  // 0 if not known
 };

@@ -19,6 +19,7 @@
 #include "train/memory.h"
 #include "train/model_setup.h"
 #include "train/progress.h"
+#include "train/report.h"
 #include "train/resume_check.h"
 #include "train/run_log.h"
 #include "train/schedule.h"
@@ -59,6 +60,7 @@ class Run {
   absl::Status EvaluateAndSave(Progress& progress);
   absl::Status Save(const std::string& path);
   void SwapInAverages();
+  absl::Status WriteReport();
   int64_t total_steps() const { return schedule_.total_steps; }
 
   FileSystem& fs_ = PosixFileSystem();
@@ -74,7 +76,8 @@ class Run {
   StepOptions step_options_;
   Schedule schedule_;
   int64_t steps_per_epoch_ = 0;
-  double flops_per_image_ = 0;  // forward and backward
+  std::optional<Evaluation> evaluation_;  // the last one
+  double flops_per_image_ = 0;            // forward and backward
   TrainState state_;
 };
 
@@ -259,6 +262,7 @@ absl::Status Run::EvaluateAndSave(Progress& progress) {
       nullptr);
   SwapInAverages();
   if (!evaluation.ok() || signals_->requested()) return evaluation.status();
+  evaluation_ = *evaluation;
   const double top1 = evaluation->top1();
   progress.Print(absl::StrFormat(
       "epoch %.3g: top-1 %.2f %%, top-5 %.2f %%, loss %.4f on %d images in %.1f s%s",
@@ -276,6 +280,22 @@ absl::Status Run::EvaluateAndSave(Progress& progress) {
   if (!better) return absl::OkStatus();
   state_.metrics["best_top1"] = top1;
   return Save(BestPath(config_.output));
+}
+
+absl::Status Run::WriteReport() {
+  ReportContents contents;
+  contents.title = absl::StrCat(state_.model, " on ", train_source_->description());
+  contents.config = DumpConfig(config_);
+  ASSIGN_OR_RETURN(contents.metrics, fs_.ReadFile(JoinPath(config_.output, "metrics.jsonl")));
+  contents.evaluation = evaluation_ ? &*evaluation_ : nullptr;
+  contents.class_names = state_.class_names;
+  SwapInAverages();
+  absl::StatusOr<std::vector<ReportSample>> samples =
+      ReportSamples(*model_, step_options_.compute_dtype, config_.data, *val_source_);
+  SwapInAverages();
+  if (!samples.ok()) return samples.status();
+  contents.samples = *std::move(samples);
+  return WriteFileAtomically(fs_, JoinPath(config_.output, "report.html"), ReportHtml(contents));
 }
 
 bool Run::EvaluationDue() const {
@@ -338,6 +358,7 @@ absl::Status Run::TrainToTheEnd() {
         "stopped and saved at step %d of %d in %s; the same command with --resume continues",
         state_.step, total_steps(), config_.output));
   }
+  RETURN_IF_ERROR(WriteReport());
   const int64_t left_out = state_.step - state_.updates;
   absl::PrintF("done: %d steps%s; best top-1 %.2f %% in %s\n", state_.step,
                left_out > 0 ? absl::StrFormat(" (%d skipped or undone)", left_out) : "",

@@ -32,6 +32,9 @@ class ChannelAttention : public Module {
   // them, and the products of the backward pass.
   Tensor Forward(const Tensor& x, DType dtype) const;
 
+  // See attention/attention_map.h; x [B, H, W, C].
+  Tensor AttentionMap(const Tensor& x) const;
+
  private:
   layers::Linear& qkv_;
   layers::Linear& proj_;

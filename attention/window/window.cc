@@ -1,5 +1,6 @@
 #include "attention/window/window.h"
 
+#include "attention/attention_map.h"
 #include "attention/window/window_kernel.h"
 #include "autograd/tape.h"
 #include "tensor/ops/describe.h"
@@ -82,6 +83,12 @@ WindowAttention::WindowAttention(int64_t dim, int64_t num_heads, int64_t window,
 Tensor WindowAttention::Forward(const Tensor& x, DType out_dtype) const {
   const Tensor qkv = qkv_.Forward(x, x.dtype());
   return proj_.Forward(tessera::WindowAttention(qkv, qkv_.bias(), num_heads_, window_), out_dtype);
+}
+
+Tensor WindowAttention::AttentionMap(const Tensor& x) const {
+  return AttentionReceived(qkv_.Forward(x, DType::kF32), [this](const Tensor& qkv) {
+    return tessera::WindowAttention(qkv, qkv_.bias(), num_heads_, window_);
+  });
 }
 
 }  // namespace attention

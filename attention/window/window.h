@@ -32,6 +32,9 @@ class WindowAttention : public Module {
   // x [B, H, W, C], f32 or bf16 -> [B, H, W, C] of `out_dtype`; q, k and v are of x's dtype.
   Tensor Forward(const Tensor& x, DType out_dtype) const;
 
+  // See attention/attention_map.h.
+  Tensor AttentionMap(const Tensor& x) const;
+
  private:
   layers::Linear& qkv_;
   layers::Linear& proj_;

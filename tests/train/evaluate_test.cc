@@ -91,8 +91,8 @@ TEST(Evaluate, CountsWhatIsCountedByHandForAnyBatchSize) {
     const TableModel model(kLogits);
     TableLoader loader(kLabels, size);
     std::vector<int64_t> told;
-    const Evaluation e = Unwrap(
-        Evaluate(model, DType::kF32, loader, nullptr, [&](int64_t done) { told.push_back(done); }));
+    const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr,
+                                         [&](int64_t done, double) { told.push_back(done); }));
     EXPECT_EQ(e.samples, 5);
     EXPECT_DOUBLE_EQ(e.top1(), 60);
     EXPECT_DOUBLE_EQ(e.top5(), 80);
@@ -124,6 +124,29 @@ TEST(Evaluate, HasAFiniteLossWhereAProbabilityUnderflows) {
   EXPECT_TRUE(std::isfinite(e.loss));
 }
 
+TEST(Evaluate, MeasuresCalibration) {
+  // Confidence 0.75 everywhere: of four samples three are right, then two, then none.
+  const float x = std::log(3.0f);
+  const TableModel model({{x, 0}, {x, 0}, {x, 0}, {x, 0}});
+  const auto error = [&](const std::vector<int64_t>& labels) {
+    TableLoader loader(labels, 4);
+    return Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr)).calibration_error();
+  };
+  EXPECT_NEAR(error({0, 0, 0, 1}), 0, 1e-5);
+  EXPECT_NEAR(error({0, 0, 1, 1}), 25, 1e-5);
+  EXPECT_NEAR(error({1, 1, 1, 1}), 75, 1e-5);
+  // Bins do not cancel each other: one surely wrong, one at 0.5 right.
+  const TableModel two({{100, 0}, {0, 0}});
+  TableLoader loader({1, 0}, 2);
+  const Evaluation e = Unwrap(Evaluate(two, DType::kF32, loader, nullptr, nullptr));
+  EXPECT_NEAR(e.calibration_error(), 75, 1e-5);
+  EXPECT_EQ(Evaluation().calibration_error(), 0);
+  ASSERT_EQ(e.predictions.size(), 2u);
+  EXPECT_EQ(e.predictions[0].label, 1);
+  EXPECT_EQ(e.predictions[0].predicted, 0);
+  EXPECT_EQ(e.predictions[0].confidence, 1.0f);
+}
+
 TEST(Evaluate, StopsBetweenBatchesWhenTold) {
   const TableModel model(kLogits);
   TableLoader loader(kLabels, 2);
@@ -151,6 +174,16 @@ TEST(ClassTable, HasARowForEveryClass) {
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 8);
   EXPECT_THAT(table, testing::HasSubstr("aeroplane         1   100.00   100.00      33.33\n"));
   EXPECT_THAT(table, testing::HasSubstr("\n6 "));
+}
+
+TEST(ClassCsv, QuotesNames) {
+  const TableModel model({{1, 0}, {1, 0}});
+  TableLoader loader({0, 1}, 2);
+  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr));
+  EXPECT_EQ(ClassCsv(e, {"crane, bird", "a \"b\""}),
+            "class,samples,top1,top5,precision\r\n"
+            "\"crane, bird\",1,100.0000,100.0000,50.0000\r\n"
+            "\"a \"\"b\"\"\",1,0.0000,100.0000,0.0000\r\n");
 }
 
 }  // namespace

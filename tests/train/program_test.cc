@@ -299,7 +299,12 @@ TEST_F(ProgramTest, EvaluatesPredictsAndExportsWhatItTrained) {
   const size_t begin = trained.out.find("top-1");
   const std::string accuracy = trained.out.substr(begin, trained.out.find('%') - begin);
 
-  const Program::Ended evaluated = Run({"eval", best, "--classes"});
+  const Program::Ended evaluated = Run({"eval", best, "--classes", "--csv", folder_ / "c.csv",
+                                        "--confusion", folder_ / "confusion.png"});
+  EXPECT_THAT(evaluated.out, HasSubstr("calibration error"));
+  EXPECT_THAT(evaluated.err, HasSubstr("img/s"));
+  EXPECT_THAT(Unwrap(PosixFileSystem().ReadFile(folder_ / "c.csv")), HasSubstr("automobile,"));
+  EXPECT_GT(std::filesystem::file_size(folder_ / "confusion.png"), 1000u);
   EXPECT_EQ(evaluated.code, 0) << evaluated.err;
   EXPECT_THAT(evaluated.out, AllOf(HasSubstr(accuracy), HasSubstr("automobile")));
 
@@ -318,6 +323,10 @@ TEST_F(ProgramTest, EvaluatesPredictsAndExportsWhatItTrained) {
   EXPECT_THAT(predicted.out, HasSubstr("%"));
   EXPECT_EQ(std::count(predicted.out.begin(), predicted.out.end(), '\n'), 4);
   EXPECT_THAT(predicted.err, HasSubstr("1 of 2 pictures"));
+  const Program::Ended attention =
+      Run({"predict", best, folder_ / "cat.png", "--attention", folder_ / "maps"});
+  EXPECT_EQ(attention.code, 0) << attention.err;
+  EXPECT_GT(std::filesystem::file_size(folder_ / "maps/cat.attention.png"), 1000u);
   EXPECT_EQ(Run({"export", best, folder_ / "none/a.safetensors"}).code, 3);
   EXPECT_EQ(Run({"export", best}).code, 2);
   const Program::Ended onnx = Run({"export", best, "--onnx", folder_ / "model.onnx"});

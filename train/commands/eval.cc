@@ -1,10 +1,14 @@
 #include <cstdio>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "core/file_system.h"
 #include "train/commands/commands.h"
+#include "train/confusion_matrix.h"
 #include "train/evaluate.h"
 #include "train/model_setup.h"
+#include "train/progress.h"
 #include "train/signals.h"
 
 namespace tessera::train {
@@ -14,11 +18,46 @@ struct Options {
   std::string weights;
   std::string config;
   std::string data;
+  std::string csv;
+  std::string confusion;
   bool classes = false;
   bool skip_bad = false;
   int64_t batch_size = 64;
   std::vector<std::string> overrides;
 };
+
+absl::StatusOr<Evaluation> EvaluateWithProgress(const LoadedModel& loaded,
+                                                const ImageSource& source, Loader& loader,
+                                                const StopSignals& signals) {
+  Progress progress({.total_steps = source.num_samples()});
+  absl::Time last = absl::Now();
+  double waited = 0;
+  int64_t seen = 0;
+  const auto stop = [&] { return signals.requested(); };
+  return Evaluate(
+      *loaded.model, loaded.compute_dtype, loader, stop, [&](int64_t done, double loss) {
+        const absl::Time now = absl::Now();
+        const double wait = loader.stats().wait_seconds;
+        progress.Update({.step = done,
+                         .items = done - std::exchange(seen, done),
+                         .seconds = absl::ToDoubleSeconds(now - std::exchange(last, now)),
+                         .data_wait_seconds = wait - std::exchange(waited, wait),
+                         .loss = loss});
+      });
+}
+
+absl::Status WriteFiles(const Options& options, const Evaluation& evaluation,
+                        const std::vector<std::string>& class_names) {
+  FileSystem& fs = PosixFileSystem();
+  if (!options.csv.empty()) {
+    RETURN_IF_ERROR(WriteFileAtomically(fs, options.csv, ClassCsv(evaluation, class_names)));
+  }
+  if (!options.confusion.empty()) {
+    RETURN_IF_ERROR(
+        WriteFileAtomically(fs, options.confusion, ConfusionMatrixPng(evaluation, class_names)));
+  }
+  return absl::OkStatus();
+}
 
 absl::Status RunEval(const Options& options) {
   ASSIGN_OR_RETURN(LoadedModel loaded,
@@ -35,20 +74,15 @@ absl::Status RunEval(const Options& options) {
                    Loader::Create(data, *source, {.batch_size = options.batch_size}));
   const StopSignals signals;
   const absl::Time start = absl::Now();
-  absl::Time drawn = start;
-  const auto progress = [&](int64_t done) {
-    if (absl::Now() - drawn < absl::Seconds(2)) return;
-    drawn = absl::Now();
-    absl::FPrintF(stderr, "%d/%d images, %.0f img/s\n", done, source->num_samples(),
-                  static_cast<double>(done) / absl::ToDoubleSeconds(drawn - start));
-  };
-  ASSIGN_OR_RETURN(const Evaluation evaluation, Evaluate(
-                                                    *loaded.model, loaded.compute_dtype, *loader,
-                                                    [&] { return signals.requested(); }, progress));
+  ASSIGN_OR_RETURN(const Evaluation evaluation,
+                   EvaluateWithProgress(loaded, *source, *loader, signals));
   if (signals.requested()) return absl::CancelledError("stopped; nothing was written");
+  RETURN_IF_ERROR(WriteFiles(options, evaluation, source->class_names()));
   if (options.classes) absl::PrintF("%s\n", ClassTable(evaluation, source->class_names()));
-  absl::PrintF("%s: top-1 %.2f %%, top-5 %.2f %%, loss %.4f on %d images", source->description(),
-               evaluation.top1(), evaluation.top5(), evaluation.loss, evaluation.samples);
+  absl::PrintF(
+      "%s: top-1 %.2f %%, top-5 %.2f %%, loss %.4f, calibration error %.2f %% on %d images",
+      source->description(), evaluation.top1(), evaluation.top5(), evaluation.loss,
+      evaluation.calibration_error(), evaluation.samples);
   if (evaluation.skipped > 0) absl::PrintF(", %d bad files left out", evaluation.skipped);
   absl::PrintF(" (%.1f s)\n", absl::ToDoubleSeconds(absl::Now() - start));
   return absl::OkStatus();
@@ -70,6 +104,9 @@ void AddEvalCommand(CLI::App& app, absl::Status* result) {
   command->add_option("--batch-size", options->batch_size, "images at a time")
       ->check(CLI::Range(1, 65536));
   command->add_flag("--classes", options->classes, "also print a table by class");
+  command->add_option("--csv", options->csv, "write the table by class to this file");
+  command->add_option("--confusion", options->confusion,
+                      "draw the confusion matrix, as in confusion.png");
   command->add_flag("--skip-bad", options->skip_bad, "leave out bad pictures instead of stopping");
   command->callback([options, result] { *result = RunEval(*options); });
 }
