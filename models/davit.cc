@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "attention/channel/channel.h"
 #include "attention/window/window.h"
 #include "autograd/ops/dropout.h"
@@ -244,6 +246,19 @@ Tensor DaVit::Forward(const Tensor& images, const ForwardContext& context) const
     context.Tap(*norm_pre_, x);
   }
   return head_->Forward(x, context);
+}
+
+std::optional<int64_t> DaVit::LayerOf(absl::string_view parameter) const {
+  const std::vector<absl::string_view> parts = absl::StrSplit(parameter, '.');
+  if (parts[0] == "stem") return 0;
+  int64_t first_pair = 1;
+  for (size_t s = 0; s < config_.depths.size(); first_pair += config_.depths[s++]) {
+    if (parts[0] != "stages" || parts[1] != absl::StrCat(s)) continue;
+    int64_t pair = 0;
+    if (parts[2] == "blocks") CHECK(absl::SimpleAtoi(parts[3], &pair)) << parameter;
+    return first_pair + pair;
+  }
+  return parts[0] == "norm_pre" ? first_pair : first_pair + 1;
 }
 
 std::vector<StageCost> DaVit::Costs(int64_t height, int64_t width) const {

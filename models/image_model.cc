@@ -6,4 +6,6 @@ absl::StatusOr<OnnxValue> ImageModel::ToOnnx(OnnxGraph&, const OnnxValue&) const
   return absl::UnimplementedError("this family of models can not be written as ONNX yet");
 }
 
+std::optional<int64_t> ImageModel::LayerOf(absl::string_view) const { return std::nullopt; }
+
 }  // namespace tessera

@@ -3,9 +3,11 @@
 #define TESSERA_MODELS_IMAGE_MODEL_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "core/config_node.h"
 #include "core/status.h"
 #include "layers/forward_context.h"
@@ -39,6 +41,10 @@ class ImageModel : public Module {
   // Adds the network to an ONNX graph: images [B, in_chans, H, W] -> logits. Unimplemented where
   // the family has no such graph.
   virtual absl::StatusOr<OnnxValue> ToOnnx(OnnxGraph& graph, const OnnxValue& images) const;
+  // How deep a parameter's layer is, for a learning rate that decays with depth: parameters of
+  // equal numbers form a layer, in the order of the numbers. Nothing where the family has no such
+  // order.
+  virtual std::optional<int64_t> LayerOf(absl::string_view parameter) const;
   // All options, defaults included, as they are written under `model:`.
   virtual ConfigNode Options() const = 0;
 };

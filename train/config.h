@@ -24,6 +24,7 @@ struct OptimConfig {
   double momentum = 0.9;
   bool nesterov = true;
   double clip_grad = 0.0;
+  double layer_decay = 1.0;
 
   template <class V>
   void VisitFields(V& v) {
@@ -40,6 +41,9 @@ struct OptimConfig {
     v("momentum", momentum, "of SGD", HalfOpen(0, 1));
     v("nesterov", nesterov, "Nesterov's form of SGD's momentum");
     v("clip_grad", clip_grad, "largest global L2 norm of the gradient; 0: no limit", AtLeast(0));
+    v("layer_decay", layer_decay,
+      "factor on the learning rate for each layer further from the head, for fine-tuning",
+      {.min = 0, .max = 1, .excludes_min = true});
   }
 };
 

@@ -7,15 +7,19 @@
 namespace tessera::train {
 namespace {
 
-// Runs of parameters that decay alike. The gaps between parameters are zero in every buffer and
-// stay so, whichever range they are in.
-std::vector<ParameterRange> RangesOf(const ParameterStore& store, double weight_decay) {
+// Runs of parameters that are updated alike. The gaps between parameters are zero in every buffer
+// and stay so, whichever range they are in.
+std::vector<ParameterRange> RangesOf(const ParameterStore& store, double weight_decay,
+                                     const std::vector<float>& lr_scales) {
+  CHECK(lr_scales.empty() || lr_scales.size() == store.entries().size()) << lr_scales.size();
   std::vector<ParameterRange> ranges;
-  for (const ParameterStore::Entry& entry : store.entries()) {
+  for (size_t i = 0; i < store.entries().size(); ++i) {
+    const ParameterStore::Entry& entry = store.entries()[i];
+    const float scale = lr_scales.empty() ? 1.0f : lr_scales[i];
     const float decay = entry.parameter->decays() ? static_cast<float>(weight_decay) : 0.0f;
     const int64_t end = entry.offset + entry.parameter->shape().numel();
-    if (ranges.empty() || ranges.back().weight_decay != decay) {
-      ranges.push_back({entry.offset, end, decay});
+    if (ranges.empty() || ranges.back().weight_decay != decay || ranges.back().lr_scale != scale) {
+      ranges.push_back({entry.offset, end, decay, scale});
     } else {
       ranges.back().end = end;
     }
@@ -25,11 +29,12 @@ std::vector<ParameterRange> RangesOf(const ParameterStore& store, double weight_
 
 }  // namespace
 
-Optimizer::Optimizer(const OptimConfig& config, ParameterStore& store, double ema_decay)
+Optimizer::Optimizer(const OptimConfig& config, ParameterStore& store, double ema_decay,
+                     const std::vector<float>& lr_scales)
     : config_(config),
       store_(store),
       ema_decay_(ema_decay),
-      ranges_(RangesOf(store, config.weight_decay)) {
+      ranges_(RangesOf(store, config.weight_decay, lr_scales)) {
   const auto add_moment = [&](const char* name) {
     moments_.push_back({name, Tensor::Zeros(store.grads().shape(), DType::kF32)});
   };

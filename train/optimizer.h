@@ -18,8 +18,10 @@ namespace tessera::train {
 // after each step, which start as a copy.
 class Optimizer {
  public:
-  // `store` must outlive the optimizer; averages start from the values that it holds now.
-  Optimizer(const OptimConfig& config, ParameterStore& store, double ema_decay);
+  // `store` must outlive the optimizer; averages start from the values that it holds now. The
+  // learning rate of each of the store's entries is times its `lr_scales`, if there are any.
+  Optimizer(const OptimConfig& config, ParameterStore& store, double ema_decay,
+            const std::vector<float>& lr_scales = {});
 
   // Global L2 norm of the store's gradients, summed in double.
   double GradNorm() const;

@@ -15,6 +15,7 @@
 #include "train/bad_steps.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
+#include "train/layer_decay.h"
 #include "train/machine_rates.h"
 #include "train/memory.h"
 #include "train/model_setup.h"
@@ -117,7 +118,9 @@ absl::Status Run::OpenModel(bool resume) {
                                  {.finetune = train.finetune, .variant = variant}));
     LOG(INFO) << train.init_weights << ": " << report.ToString();
   }
-  optimizer_ = std::make_unique<Optimizer>(config_.optim, *store_, train.ema_decay);
+  ASSIGN_OR_RETURN(const std::vector<float> lr_scales,
+                   LayerScales(*model_, *store_, config_.optim.layer_decay));
+  optimizer_ = std::make_unique<Optimizer>(config_.optim, *store_, train.ema_decay, lr_scales);
   step_options_ = {.compute_dtype = ComputeDType(train),
                    .checkpoint_blocks = train.checkpoint_blocks,
                    .accumulate = train.accumulate,
