@@ -115,9 +115,7 @@ void Tape::Backward(const Tensor& loss, float seed) {
   CHECK(loss.numel() == 1 && loss.dtype() == DType::kF32)
       << "Backward from " << Name(loss.dtype()) << loss.shape();
   CHECK(Find(loss.slot()) != nullptr) << "Backward: the loss does not depend on a watched tensor";
-  Tensor grad = Tensor::Empty(loss.shape(), DType::kF32);
-  *grad.data<float>() = seed;
-  AddGrad(loss.slot(), grad);
+  AddGrad(loss.slot(), Tensor::From<float>(loss.shape(), {seed}).To(loss.device()));
   while (!nodes_.empty()) RunLastNode();
   // A leaf that no node reached has gradient zero.
   for (Slot& slot : slots_) {

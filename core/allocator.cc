@@ -1,15 +1,13 @@
 #include "core/allocator.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
+#include <vector>
 
 #include "core/check.h"
+#include "core/device_runtime.h"
 
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -22,7 +20,6 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kMinBlockBytes = 256;
-constexpr int64_t kHugePageBytes = int64_t{2} << 20;
 constexpr int kClassesPerOctave = 8;
 constexpr int kNumClasses = 64 * kClassesPerOctave;
 
@@ -41,52 +38,22 @@ SizeClass ClassOf(int64_t bytes) {
           steps * step};
 }
 
-void* SystemAllocate(int64_t bytes) {
-  if (bytes < kHugePageBytes) {
-    // The smallest classes are no multiples of the alignment, as aligned_alloc wants sizes to be.
-    const int64_t lines = (bytes + kTensorAlignment - 1) / kTensorAlignment;
-    return std::aligned_alloc(kTensorAlignment, lines * kTensorAlignment);
-  }
-  void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (p == MAP_FAILED) return nullptr;
-  madvise(p, bytes, MADV_HUGEPAGE);
-  return p;
-}
-
-void SystemFree(void* p, int64_t bytes) {
-  ASAN_UNPOISON_MEMORY_REGION(p, bytes);
-  if (bytes < kHugePageBytes) {
-    std::free(p);
-  } else {
-    munmap(p, bytes);
-  }
-}
-
-// Free blocks of one class, linked through their first bytes.
-struct FreeBlock {
-  FreeBlock* next;
-};
-
 class CachingAllocator {
  public:
+  explicit CachingAllocator(DeviceRuntime& runtime) : runtime_(runtime) {}
+
   void* Allocate(int64_t bytes) {
     const SizeClass size = ClassOf(bytes);
     std::lock_guard lock(mutex_);
     stats_.bytes_in_use += size.bytes;
     stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
-    void* p = free_[size.index];
-    if (p != nullptr) {
-      free_[size.index] = free_[size.index]->next;
-      ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
-    } else {
-      p = SystemAllocate(size.bytes);
-      CHECK(p != nullptr) << "out of memory: " << bytes << " bytes wanted, " << stats_.bytes_in_use
-                          << " in use";
-      stats_.bytes_reserved += size.bytes;
-      ++stats_.num_system_allocs;
-    }
-    if (poison_) std::memset(p, 0xFF, size.bytes);
-    // What was not asked for, and below what was given back, is out of bounds to AddressSanitizer.
+    std::vector<void*>& free = classes_[size.index].free;
+    if (free.empty()) AddBlock(size, bytes);
+    void* p = free.back();
+    free.pop_back();
+    ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
+    if (poison_) runtime_.Fill(p, 0xFF, size.bytes);
+    // What was not asked for, and what was given back, is out of bounds to AddressSanitizer.
     ASAN_POISON_MEMORY_REGION(static_cast<char*>(p) + bytes, size.bytes - bytes);
     return p;
   }
@@ -95,27 +62,15 @@ class CachingAllocator {
     const SizeClass size = ClassOf(bytes);
     std::lock_guard lock(mutex_);
     ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
-    if (poison_) std::memset(p, 0xFF, size.bytes);
+    if (poison_) runtime_.Fill(p, 0xFF, size.bytes);
     stats_.bytes_in_use -= size.bytes;
-    free_[size.index] = new (p) FreeBlock{free_[size.index]};
-    ASAN_POISON_MEMORY_REGION(static_cast<char*>(p) + sizeof(FreeBlock),
-                              size.bytes - sizeof(FreeBlock));
+    classes_[size.index].free.push_back(p);
+    ASAN_POISON_MEMORY_REGION(p, size.bytes);
   }
 
   void Release() {
     std::lock_guard lock(mutex_);
-    for (int index = 0; index < kNumClasses; ++index) {
-      if (free_[index] == nullptr) continue;  // the sizes of the last classes overflow
-      const int64_t octave_bytes = int64_t{1} << (index / kClassesPerOctave);
-      const int64_t bytes =
-          octave_bytes / kClassesPerOctave * (index % kClassesPerOctave + kClassesPerOctave + 1);
-      while (free_[index] != nullptr) {
-        FreeBlock* block = free_[index];
-        free_[index] = block->next;
-        SystemFree(block, bytes);
-        stats_.bytes_reserved -= bytes;
-      }
-    }
+    ReleaseLocked();
   }
 
   AllocatorStats stats() {
@@ -132,17 +87,60 @@ class CachingAllocator {
   }
 
  private:
+  // All blocks of one size.
+  struct Class {
+    int64_t num_blocks = 0;
+    std::vector<void*> free;  // has room for all of them, so that giving one back never allocates
+  };
+
+  // Puts a block from the system, that caching has spared so far, among the free ones.
+  void AddBlock(const SizeClass& size, int64_t bytes) {
+    void* p = runtime_.Allocate(size.bytes);
+    if (p == nullptr) {
+      ReleaseLocked();  // blocks of other sizes
+      p = runtime_.Allocate(size.bytes);
+    }
+    CHECK(p != nullptr) << "out of memory: " << bytes << " bytes wanted, " << stats_.bytes_in_use
+                        << " in use";
+    Class& blocks = classes_[size.index];
+    blocks.free.reserve(++blocks.num_blocks);
+    blocks.free.push_back(p);
+    stats_.bytes_reserved += size.bytes;
+    ++stats_.num_system_allocs;
+  }
+
+  void ReleaseLocked() {
+    for (int index = 0; index < kNumClasses; ++index) {
+      Class& blocks = classes_[index];
+      if (blocks.free.empty()) continue;  // the sizes of the last classes overflow
+      // Kernels that were started may still use them.
+      runtime_.Synchronize();
+      const int64_t octave_bytes = int64_t{1} << (index / kClassesPerOctave);
+      const int64_t bytes =
+          octave_bytes / kClassesPerOctave * (index % kClassesPerOctave + kClassesPerOctave + 1);
+      for (void* p : blocks.free) {
+        ASAN_UNPOISON_MEMORY_REGION(p, bytes);
+        runtime_.Free(p, bytes);
+        stats_.bytes_reserved -= bytes;
+        --blocks.num_blocks;
+      }
+      blocks.free.clear();
+    }
+  }
+
+  DeviceRuntime& runtime_;
   std::mutex mutex_;
-  std::array<FreeBlock*, kNumClasses> free_ = {};
+  std::array<Class, kNumClasses> classes_;
   AllocatorStats stats_;
   bool poison_ = false;
 };
 
 // Never destroyed: tensors in static objects may outlive any order of destruction.
 CachingAllocator& AllocatorOf(Device device) {
-  static auto* const cpu = new CachingAllocator();
-  CHECK(device == Device::kCpu) << "this build has no allocator for device " << Name(device);
-  return *cpu;
+  static auto* const cpu = new CachingAllocator(RuntimeOf(Device::kCpu));
+  if (device == Device::kCpu) return *cpu;
+  static auto* const cuda = new CachingAllocator(RuntimeOf(Device::kCuda));
+  return *cuda;
 }
 
 }  // namespace
@@ -154,6 +152,9 @@ void Deallocate(void* ptr, int64_t bytes, Device device) {
 AllocatorStats GetAllocatorStats(Device device) { return AllocatorOf(device).stats(); }
 void ResetPeakBytes(Device device) { AllocatorOf(device).ResetPeak(); }
 void ReleaseCachedMemory(Device device) { AllocatorOf(device).Release(); }
-void SetPoisonMemory(bool poison) { AllocatorOf(Device::kCpu).set_poison(poison); }
+void SetPoisonMemory(bool poison) {
+  AllocatorOf(Device::kCpu).set_poison(poison);
+  if (HasRuntime(Device::kCuda)) AllocatorOf(Device::kCuda).set_poison(poison);
+}
 
 }  // namespace tessera

@@ -2,7 +2,9 @@
 //
 // Sizes are rounded up to classes an eighth of a power of two apart; freed blocks are kept per
 // class and handed out again, so a training step that repeats its shapes makes no system call and
-// no malloc. Blocks of 2 MiB and more are mapped with huge pages. Thread-safe.
+// no malloc. Each device has its own. A block that is given back may be handed out at once: on a
+// device, what still uses it runs before whatever the next owner starts. On the CPU, blocks of 2
+// MiB and more are mapped with huge pages. Thread-safe.
 #ifndef TESSERA_CORE_ALLOCATOR_H_
 #define TESSERA_CORE_ALLOCATOR_H_
 

@@ -2,9 +2,8 @@
 //
 // An op's header declares a slot, its .cc defines it, and each device's file fills it:
 //   layer_norm.h        extern KernelSlot<void(const LayerNormArgs&)> layer_norm_forward;
-//   layer_norm.cc       constinit KernelSlot<void(const LayerNormArgs&)>
-//   layer_norm_forward("layer_norm_forward"); layer_norm_cpu.cc REGISTER_KERNEL(layer_norm_forward,
-//   Device::kCpu, LayerNormForwardCpu);
+//   layer_norm.cc       constinit KernelSlot<...> layer_norm_forward("layer_norm_forward");
+//   layer_norm_cpu.cc   REGISTER_KERNEL(layer_norm_forward, Device::kCpu, LayerNormForwardCpu);
 // Kernels take pointers and sizes in a plain struct, never a Tensor.
 #ifndef TESSERA_CORE_KERNEL_H_
 #define TESSERA_CORE_KERNEL_H_
@@ -26,15 +25,18 @@ class KernelSlotBase {
  public:
   constexpr explicit KernelSlotBase(const char* name) : name_(name) {}
   const char* name() const { return name_; }
-  bool Has(Device device) const { return registered_[static_cast<int>(device)]; }
+  bool Has(Device device) const { return kernels_[static_cast<int>(device)] != nullptr; }
 
  protected:
-  void MarkRegistered(Device device);
+  using AnyFunction = void (*)();
+  void SetKernel(Device device, AnyFunction fn);
+  AnyFunction kernel(Device device) const { return kernels_[static_cast<int>(device)]; }
   [[noreturn]] void FailMissing(Device device) const;
 
  private:
+  friend void RedirectKernels(Device from, Device to);
   const char* name_;
-  std::array<bool, kNumDevices> registered_ = {};
+  std::array<AnyFunction, kNumDevices> kernels_ = {};
 };
 
 // What one call of a kernel computes, and moves between memory and the processor at the least. Args
@@ -52,8 +54,21 @@ struct KernelCost {
   }
 };
 
+template <typename Args>
+concept KnowsItsCost = requires(const Args& args) {
+  args.Cost();
+};
+
 // Every slot for which some device has registered a kernel, in order of registration.
-const std::vector<const KernelSlotBase*>& AllKernelSlots();
+const std::vector<KernelSlotBase*>& AllKernelSlots();
+
+// From now on, calls for device `from` run the kernels of `to` where there are some: so tests of
+// the CPU's kernels, with tensors of the CPU, test those of another device that can reach this
+// memory.
+void RedirectKernels(Device from, Device to);
+
+// Waits for the device to finish what it was asked for, so that a trace counts its time.
+void FinishKernels(Device device);
 
 template <typename Fn>
 class KernelSlot : public KernelSlotBase {
@@ -64,26 +79,28 @@ class KernelSlot : public KernelSlotBase {
   // none.
   template <typename... Args>
   void operator()(Device device, Args&&... args) const {
-    Fn* fn = kernels_[static_cast<int>(device)];
+    Fn* fn = reinterpret_cast<Fn*>(kernel(device));
     if (fn == nullptr) FailMissing(device);
-    const KernelCost cost = TracingOn() ? CostOf(args...) : KernelCost();
+    if (!TracingOn()) return fn(std::forward<Args>(args)...);
+    const KernelCost cost = CostOf(args...);
     const TraceScope trace(name(), cost.flops, cost.bytes);
     fn(std::forward<Args>(args)...);
+    FinishKernels(device);
   }
   bool Register(Device device, Fn* fn) {
-    kernels_[static_cast<int>(device)] = fn;
-    MarkRegistered(device);
+    SetKernel(device, reinterpret_cast<AnyFunction>(fn));
     return true;
   }
 
  private:
   template <typename... Args>
   static KernelCost CostOf(const Args&... args) {
-    if constexpr (requires { (args.Cost(), ...); }) return (args.Cost(), ...);
-    return {};
+    if constexpr ((KnowsItsCost<Args> && ...)) {
+      return (args.Cost(), ...);
+    } else {
+      return {};
+    }
   }
-
-  std::array<Fn*, kNumDevices> kernels_ = {};
 };
 
 #define REGISTER_KERNEL(slot, device, fn) \

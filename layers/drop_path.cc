@@ -20,7 +20,7 @@ Tensor DropPath::AddTo(const Tensor& x, Tensor branch, const ForwardContext& con
       scale.data<float>()[i] = random.Bernoulli(keep) ? static_cast<float>(1.0 / keep) : 0.0f;
     }
   }
-  return AddResidual(x, std::move(branch), scale);
+  return AddResidual(x, std::move(branch), scale.To(x.device()));
 }
 
 }  // namespace tessera::layers

@@ -129,18 +129,12 @@ ParameterStore::ParameterStore(Module& module, uint64_t seed, bool bf16_copies) 
   LayOutBuffers(module, &size, &num_counters);
   values_ = Tensor::Zeros({size}, DType::kF32);
   counters_ = Tensor::Zeros({num_counters}, DType::kI64);
+  CutSlices();
   for (const Entry& entry : entries_) {
-    Parameter& p = *entry.parameter;
-    const int64_t end = entry.offset + p.shape().numel();
-    p.value_ = values_.Slice(entry.offset, end).Reshape(p.shape());
-    p.grad_ = grads_.Slice(entry.offset, end).Reshape(p.shape());
-    if (bf16_copies) p.bf16_ = bf16_.Slice(entry.offset, end).Reshape(p.shape());
-    Initialize(p.init(), entry.name, seed, p.value_);
+    Initialize(entry.parameter->init(), entry.name, seed, entry.parameter->value_);
   }
   for (const BufferEntry& entry : buffers_) {
-    Buffer& b = *entry.buffer;
-    const Tensor& flat = b.dtype() == DType::kF32 ? values_ : counters_;
-    b.value_ = flat.Slice(entry.offset, entry.offset + b.shape().numel()).Reshape(b.shape());
+    const Buffer& b = *entry.buffer;
     if (b.dtype() == DType::kF32) {
       std::fill_n(b.value_.data<float>(), b.shape().numel(), static_cast<float>(b.initial_));
     } else {
@@ -148,6 +142,29 @@ ParameterStore::ParameterStore(Module& module, uint64_t seed, bool bf16_copies) 
     }
   }
   RefreshCopies();
+}
+
+void ParameterStore::CutSlices() {
+  for (const Entry& entry : entries_) {
+    Parameter& p = *entry.parameter;
+    const int64_t end = entry.offset + p.shape().numel();
+    p.value_ = values_.Slice(entry.offset, end).Reshape(p.shape());
+    p.grad_ = grads_.Slice(entry.offset, end).Reshape(p.shape());
+    if (bf16_.defined()) p.bf16_ = bf16_.Slice(entry.offset, end).Reshape(p.shape());
+  }
+  for (const BufferEntry& entry : buffers_) {
+    Buffer& b = *entry.buffer;
+    const Tensor& flat = b.dtype() == DType::kF32 ? values_ : counters_;
+    b.value_ = flat.Slice(entry.offset, entry.offset + b.shape().numel()).Reshape(b.shape());
+  }
+}
+
+void ParameterStore::MoveTo(Device device) {
+  values_ = values_.To(device);
+  grads_ = grads_.To(device);
+  bf16_ = bf16_.To(device);
+  counters_ = counters_.To(device);
+  CutSlices();
 }
 
 // Places f32 buffers from element `size` of the values on, and counts the elements of i64 ones.

@@ -152,8 +152,8 @@ class ParameterStore {
     int64_t offset;  // in elements of values() or, for i64, of counters()
   };
 
-  // Lays out the buffers and initialises every value from (seed, the parameter's name). With
-  // `bf16_copies`, parameters also get their bf16 copy.
+  // Lays everything out on the CPU and initialises every value from (seed, the parameter's name).
+  // With `bf16_copies`, parameters also get their bf16 copy.
   ParameterStore(Module& module, uint64_t seed, bool bf16_copies);
 
   const std::vector<Entry>& entries() const { return entries_; }
@@ -161,6 +161,7 @@ class ParameterStore {
   // The parameter of this name, or null.
   Parameter* Find(absl::string_view name) const;
   int64_t num_parameters() const { return num_parameters_; }  // without the gaps
+  Device device() const { return values_.device(); }
 
   const Tensor& values() const { return values_; }  // f32, all slices and gaps
   const Tensor& grads() const { return grads_; }    // f32, the parameters' part of that layout
@@ -171,12 +172,16 @@ class ParameterStore {
 
   // Makes the parameters leaves of the tape: gradients overwrite, or add to, what grads() holds.
   void Watch(Tape& tape, bool accumulate);
+  // Moves everything to another device; not while a tape watches.
+  void MoveTo(Device device);
   // Brings the bf16 copies up to date, after values were loaded or changed by other means than the
   // optimizer's sweep.
   void RefreshCopies();
 
  private:
   void LayOutBuffers(Module& module, int64_t* size, int64_t* num_counters);
+  // Makes parameters and buffers slices of the flat tensors.
+  void CutSlices();
 
   std::vector<Entry> entries_;
   std::vector<BufferEntry> buffers_;

@@ -264,7 +264,7 @@ absl::Status EncodeSafetensors(absl::Span<const NamedTensor> tensors,
   for (const NamedTensor* entry : sorted) {
     const auto& [name, tensor] = *entry;
     CHECK(seen.insert(name).second) << "two tensors are called " << name;
-    CHECK(tensor.defined() && tensor.device() == Device::kCpu) << name;
+    CHECK(tensor.defined()) << name;
     items.push_back(absl::StrFormat("%s:{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%d,%d]}",
                                     JsonString(name), FileDTypeName(tensor.dtype()),
                                     absl::StrJoin(tensor.shape().dims(), ","), begin,
@@ -281,7 +281,7 @@ absl::Status EncodeSafetensors(absl::Span<const NamedTensor> tensors,
   RETURN_IF_ERROR(append({reinterpret_cast<const char*>(&header_bytes), sizeof(header_bytes)}));
   RETURN_IF_ERROR(append(header));
   for (const NamedTensor* entry : sorted) {
-    const Tensor& tensor = entry->second;
+    const Tensor tensor = entry->second.To(Device::kCpu);
     RETURN_IF_ERROR(
         append({static_cast<const char*>(tensor.raw()), static_cast<size_t>(tensor.bytes())}));
   }

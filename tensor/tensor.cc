@@ -1,26 +1,30 @@
 #include "tensor/tensor.h"
 
-#include <cstring>
 #include <new>
 
 #include "core/allocator.h"
-#include "core/parallel.h"
+#include "core/device_runtime.h"
 
 namespace tessera {
 namespace internal {
 
 Storage* Storage::New(int64_t data_bytes, Device device) {
   static_assert(sizeof(Storage) <= kHeaderBytes && kHeaderBytes % kTensorAlignment == 0);
-  const int64_t bytes = kHeaderBytes + data_bytes;
-  return new (Allocate(bytes, device)) Storage{{1}, device, bytes};
+  if (device == Device::kCpu) {
+    char* block = static_cast<char*>(Allocate(kHeaderBytes + data_bytes, device));
+    return new (block) Storage{{1}, device, data_bytes, block + kHeaderBytes};
+  }
+  char* data = static_cast<char*>(Allocate(data_bytes, device));
+  return new (Allocate(kHeaderBytes, Device::kCpu)) Storage{{1}, device, data_bytes, data};
 }
 
 void Storage::Unref() {
   if (refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  const int64_t block_bytes = bytes;
-  const Device block_device = device;
+  const bool one_block = device == Device::kCpu;
+  if (!one_block) Deallocate(data, bytes, device);
+  const int64_t block_bytes = kHeaderBytes + (one_block ? bytes : 0);
   this->~Storage();
-  Deallocate(this, block_bytes, block_device);
+  Deallocate(this, block_bytes, Device::kCpu);
 }
 
 }  // namespace internal
@@ -92,21 +96,26 @@ Tensor Tensor::Clone() const {
   return t;
 }
 
+Tensor Tensor::To(Device device) const {
+  if (!defined() || device == this->device()) return Detach();
+  Tensor t = Empty(shape_, dtype_, device);
+  t.CopyFrom(*this);
+  return t;
+}
+
 void Tensor::CopyFrom(const Tensor& source) const {
   CHECK(source.dtype_ == dtype_ && source.numel() == numel())
       << "CopyFrom " << Name(source.dtype_) << source.shape_ << " to " << Name(dtype_) << shape_;
-  CHECK(device() == Device::kCpu && source.device() == Device::kCpu);
-  if (numel() > 0) std::memcpy(raw(), source.raw(), bytes());
+  if (numel() == 0 || raw() == source.raw()) return;
+  const bool to_host = device() == Device::kCpu, from_host = source.device() == Device::kCpu;
+  const CopyKind kind = from_host ? CopyKind::kToDevice
+                        : to_host ? CopyKind::kToHost
+                                  : CopyKind::kOnDevice;
+  RuntimeOf(to_host ? source.device() : device()).Copy(raw(), source.raw(), bytes(), kind);
 }
 
 void Tensor::FillZero() const {
-  CHECK(device() == Device::kCpu);
-  constexpr int64_t kGrain = int64_t{4} << 20;  // bytes
-  char* const memory = static_cast<char*>(raw());
-  // In parallel for the sake of fresh memory, whose pages the system clears as they are touched.
-  ParallelFor(bytes(), kGrain, [memory](int64_t begin, int64_t end) {
-    std::memset(memory + begin, 0, end - begin);
-  });
+  if (numel() > 0) RuntimeOf(device()).Fill(raw(), 0, bytes());
 }
 
 }  // namespace tessera

@@ -19,13 +19,14 @@ namespace tessera {
 
 namespace internal {
 
-// Reference-counted block of memory; this header sits in the first bytes of the block itself.
+// Reference-counted memory. On the CPU this header sits in the first bytes of the block itself;
+// that of another device's memory, which the CPU can not write to, is a block of its own.
 struct Storage {
   std::atomic<int32_t> refs;
   Device device;
-  int64_t bytes;  // of the whole block, header included
+  int64_t bytes;  // of the data
+  char* data;
 
-  char* data() { return reinterpret_cast<char*>(this) + kHeaderBytes; }
   static constexpr int64_t kHeaderBytes = 64;
 
   static Storage* New(int64_t data_bytes, Device device);
@@ -65,7 +66,7 @@ class Tensor {
   Device device() const { return storage_ == nullptr ? Device::kCpu : storage_->device; }
 
   // Address of the first element. The typed form CHECKs the dtype.
-  void* raw() const { return storage_ == nullptr ? nullptr : storage_->data() + offset_bytes_; }
+  void* raw() const { return storage_ == nullptr ? nullptr : storage_->data + offset_bytes_; }
   template <typename T>
   T* data() const {
     CHECK(kDTypeOf<T> == dtype_) << "data<" << Name(kDTypeOf<T>) << "> of a " << Name(dtype_)
@@ -82,7 +83,10 @@ class Tensor {
   Tensor Detach() const;
   // A copy in memory of its own, without an autograd slot.
   Tensor Clone() const;
-  void CopyFrom(const Tensor& source) const;  // same number of elements and dtype
+  // This tensor if it lives on `device`, else a copy there. Has no autograd slot.
+  Tensor To(Device device) const;
+  // Same number of elements and dtype, any devices. Returns when the host may use its side again.
+  void CopyFrom(const Tensor& source) const;
   void FillZero() const;
 
   // True if no other handle shares the storage.

@@ -339,7 +339,7 @@ absl::Status Checkpoint::Read(absl::string_view name, absl::Span<const NamedTens
   }
   RETURN_IF_ERROR(CheckNames(*file, tensors));
   for (const auto& [tensor_name, tensor] : tensors) {
-    if (tensor.dtype() == DType::kF32) {
+    if (tensor.dtype() == DType::kF32 && tensor.device() == Device::kCpu) {
       RETURN_IF_ERROR(file->ReadAsF32(tensor_name,
                                       {tensor.data<float>(), static_cast<size_t>(tensor.numel())}));
     } else {

@@ -43,7 +43,7 @@ struct TrainState {
 struct CheckpointContents {
   TrainState state;
   std::string config;  // resolved, YAML
-  // By group name, which consists of letters and '_'. The tensors are on the CPU.
+  // By group name, which consists of letters and '_'.
   std::map<std::string, std::vector<NamedTensor>> groups;
 };
 
@@ -66,7 +66,7 @@ class Checkpoint {
   // The tensors of a group, or null.
   const SafetensorsFile* group(absl::string_view name) const;
   // Fills `tensors` with those of the group: the names, shapes and dtypes must be the same on both
-  // sides. f32 tensors are read straight into their memory.
+  // sides. f32 tensors of the CPU are read straight into their memory.
   absl::Status Read(absl::string_view group, absl::Span<const NamedTensor> tensors) const;
 
  private:

@@ -52,6 +52,7 @@ struct TrainConfig {
   int64_t batch_size = 128;
   int64_t accumulate = 1;
   std::string precision = "bf16";
+  std::string device = "cpu";
   bool checkpoint_blocks = false;
   double ema_decay = 0.0;
   double skip_loss_above = 0.0;
@@ -69,6 +70,7 @@ struct TrainConfig {
     v("batch_size", batch_size, "images per optimizer step", Between(1, 1e6));
     v("accumulate", accumulate, "parts that a batch is cut into, to save memory", Between(1, 4096));
     v("precision", precision, "of products and hidden maps", OneOf({"bf16", "fp32"}));
+    v("device", device, "that the model lives on", OneOf({"cpu", "cuda"}));
     v("checkpoint_blocks", checkpoint_blocks, "run blocks again in backward, to save memory");
     v("ema_decay", ema_decay, "of the averaged weights that are evaluated; 0: none",
       HalfOpen(0, 1));

@@ -55,8 +55,8 @@ double Evaluation::calibration_error() const {
   return predictions.empty() ? 0.0 : 100.0 * sum / static_cast<double>(predictions.size());
 }
 
-absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Loader& loader,
-                                    const std::function<bool()>& stop,
+absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Device device,
+                                    Loader& loader, const std::function<bool()>& stop,
                                     const std::function<void(int64_t, double)>& progress) {
   ForwardContext context;
   context.compute_dtype = compute_dtype;
@@ -66,7 +66,7 @@ absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype
   while (!stop || !stop()) {
     ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader.Next());
     if (!batch) break;
-    const Tensor logits = model.Forward(batch->images, context);
+    const Tensor logits = model.Forward(batch->images.To(device), context).To(Device::kCpu);
     const Tensor probabilities = ops::Softmax(logits);
     const int64_t classes = logits.dim(1), k = std::min(kTopK, classes);
     const ops::TopKResult best = ops::TopK(logits, k);

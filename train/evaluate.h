@@ -39,11 +39,11 @@ struct Evaluation {
   double calibration_error() const;
 };
 
-// Runs the model over all batches of an evaluation loader. Stops early, with an incomplete result,
-// when `stop` (may be null) returns true before a batch; `progress` (may be null) is told the
-// number of samples done.
-absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Loader& loader,
-                                    const std::function<bool()>& stop,
+// Runs the model, which lives on `device`, over all batches of an evaluation loader. Stops early,
+// with an incomplete result, when `stop` (may be null) returns true before a batch; `progress` (may
+// be null) is told the number of samples done.
+absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Device device,
+                                    Loader& loader, const std::function<bool()>& stop,
                                     const std::function<void(int64_t, double)>& progress);
 
 // A table with one row per class: samples, top-1 and top-5 accuracy, precision.

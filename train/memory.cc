@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/strings/numbers.h"
+#include "core/device_runtime.h"
 #include "train/progress.h"
 
 namespace tessera::train {
@@ -82,7 +83,8 @@ StepMemory EstimateStepMemory(const ImageModel& model, const RunConfig& config) 
   return memory;
 }
 
-double AvailableMemory() {
+double AvailableMemory(Device device) {
+  if (device != Device::kCpu) return static_cast<double>(RuntimeOf(device).AvailableBytes());
   double available = std::numeric_limits<double>::infinity();
   std::ifstream info("/proc/meminfo");
   for (std::string key, value, unit; info >> key >> value; std::getline(info, unit)) {

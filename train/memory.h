@@ -21,14 +21,13 @@ struct StepMemory {
 // activations are those without it, which are more than is needed.
 StepMemory EstimateStepMemory(const ImageModel& model, const RunConfig& config);
 
-// Memory that this process may still take: what the system has available, or what is left of the
-// limit of its control group.
-double AvailableMemory();
+// Memory of a device that this process may still take; on the CPU what the system has available, or
+// what is left of the limit of its control group.
+double AvailableMemory(Device device);
 
-// MemoryError that says what would fit when the step needs more than `available`, so that a run
-// ends with a message before it starts and not by force within it.
-absl::Status CheckMemory(const ImageModel& model, const RunConfig& config,
-                         double available = AvailableMemory());
+// MemoryError that says what would fit when the step needs more than `available` on the device, so
+// that a run ends with a message before it starts and not by force within it.
+absl::Status CheckMemory(const ImageModel& model, const RunConfig& config, double available);
 
 }  // namespace tessera::train
 

@@ -1,6 +1,7 @@
 #include "train/model_setup.h"
 
 #include "absl/strings/match.h"
+#include "core/device_runtime.h"
 #include "models/registry.h"
 #include "tensor/torch/torch_file.h"
 #include "train/checkpoint.h"
@@ -26,6 +27,21 @@ absl::StatusOr<RunConfig> ConfigOfModelArgument(const std::string& argument,
   for (const std::string& text : overrides) RETURN_IF_ERROR(ApplyOverride(text, &node));
   RETURN_IF_ERROR(ReadConfig(node, &config));
   return config;
+}
+
+absl::StatusOr<Device> OpenDevice(const TrainConfig& config) {
+  const Device device = config.device == "cuda" ? Device::kCuda : Device::kCpu;
+  if (!HasRuntime(device)) {
+    return ConfigError(absl::StrCat("train.device: found ", config.device,
+                                    ", but this program was built without CUDA; `cmake --preset "
+                                    "cuda` builds it with, train.device=cpu does without"));
+  }
+  const std::string problem = RuntimeOf(device).Problem();
+  if (!problem.empty()) {
+    return ConfigError(absl::StrCat("train.device: found ", config.device, ", but ", problem,
+                                    "; train.device=cpu needs no GPU"));
+  }
+  return device;
 }
 
 absl::StatusOr<std::unique_ptr<ImageModel>> BuildModel(const ConfigNode& model,
@@ -75,6 +91,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::str
     loaded.class_names = checkpoint.state().class_names;
     options.ema = checkpoint.group("ema") != nullptr;
   }
+  ASSIGN_OR_RETURN(const Device device, OpenDevice(loaded.config.train));
   ASSIGN_OR_RETURN(loaded.model, BuildModel(loaded.config.model, 0));
   ASSIGN_OR_RETURN(options.variant, FindModel(loaded.config.model.Find("name")->scalar));
   const int64_t size = loaded.config.data.image_size;
@@ -84,6 +101,7 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& weights, const std::str
                                                   loaded.compute_dtype == DType::kBF16);
   ASSIGN_OR_RETURN(loaded.report, LoadWeights(fs, weights, *loaded.store, options));
   LOG(INFO) << weights << ": " << loaded.report.ToString();
+  loaded.store->MoveTo(device);
   return loaded;
 }
 

@@ -19,6 +19,9 @@ DType ComputeDType(const TrainConfig& config);
 absl::StatusOr<RunConfig> ConfigOfModelArgument(const std::string& argument,
                                                 const std::vector<std::string>& overrides);
 
+// The device that a configuration asks for; ConfigError when this build or machine can not use it.
+absl::StatusOr<Device> OpenDevice(const TrainConfig& config);
+
 // The model that `model:` of a configuration describes: its name, and options that change the
 // variant's. Without a num_classes option it gets `default_classes`, unless that is 0.
 absl::StatusOr<std::unique_ptr<ImageModel>> BuildModel(const ConfigNode& model,
@@ -32,7 +35,8 @@ struct LoadedModel {
   RunConfig config;
   std::vector<std::string> class_names;  // empty where the weights do not come with them
   std::unique_ptr<ImageModel> model;
-  std::unique_ptr<ParameterStore> store;  // holds the averaged weights where there are some
+  // Holds the averaged weights where there are some; on the device of the configuration.
+  std::unique_ptr<ParameterStore> store;
   DType compute_dtype = DType::kF32;
   LoadReport report;
 };

@@ -36,7 +36,7 @@ Optimizer::Optimizer(const OptimConfig& config, ParameterStore& store, double em
       ema_decay_(ema_decay),
       ranges_(RangesOf(store, config.weight_decay, lr_scales)) {
   const auto add_moment = [&](const char* name) {
-    moments_.push_back({name, Tensor::Zeros(store.grads().shape(), DType::kF32)});
+    moments_.push_back({name, Tensor::Zeros(store.grads().shape(), DType::kF32, store.device())});
   };
   if (config.name == "adamw") {
     add_moment("exp_avg");

@@ -38,10 +38,11 @@ struct ReportContents {
 
 std::string ReportHtml(const ReportContents& contents);
 
-// Pictures spread evenly over a data set, those that can not be read left out.
+// Pictures spread evenly over a data set, those that can not be read left out. The model lives on
+// `device`; attention maps are made on the CPU only.
 absl::StatusOr<std::vector<ReportSample>> ReportSamples(const ImageModel& model,
                                                         DType compute_dtype, const DataConfig& data,
-                                                        const ImageSource& source);
+                                                        const ImageSource& source, Device device);
 
 }  // namespace tessera::train
 

@@ -44,7 +44,7 @@ std::vector<ReportSample::Guess> Guesses(const Tensor& logits,
 
 absl::StatusOr<std::vector<ReportSample>> ReportSamples(const ImageModel& model,
                                                         DType compute_dtype, const DataConfig& data,
-                                                        const ImageSource& source) {
+                                                        const ImageSource& source, Device device) {
   ASSIGN_OR_RETURN(const SampleTransform transform,
                    SampleTransform::Create(data, /*training=*/false));
   ForwardContext context;
@@ -58,10 +58,12 @@ absl::StatusOr<std::vector<ReportSample>> ReportSamples(const ImageModel& model,
     const Tensor image = Tensor::Empty({1, size, size, 3}, DType::kF32);
     RandomStream unused(0, Purpose::kAugment);
     transform.Finish(*photo, unused, image.data<float>());
-    ReportSample sample = {source.name(i), source.class_names()[source.label(i)],
-                           EncodePicture(ToBgrSquare(*photo, kPhotoSize), ".jpg"),
-                           Guesses(model.Forward(image, context), source.class_names()), ""};
-    if (n < kWithAttention) {
+    ReportSample sample = {
+        source.name(i), source.class_names()[source.label(i)],
+        EncodePicture(ToBgrSquare(*photo, kPhotoSize), ".jpg"),
+        Guesses(model.Forward(image.To(device), context).To(Device::kCpu), source.class_names()),
+        ""};
+    if (n < kWithAttention && device == Device::kCpu) {
       const std::vector<NamedMap> maps = AttentionMaps(model, image, compute_dtype);
       if (!maps.empty()) sample.attention_jpeg = AttentionPicture(*photo, maps, ".jpg");
     }

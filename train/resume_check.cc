@@ -19,6 +19,7 @@ const std::set<std::string>& KeysThatMayChange() {
                                                             "data.prefetch",
                                                             "data.cache_mb",
                                                             "data.skip_bad",
+                                                            "train.device",
                                                             "train.finetune",
                                                             "train.init_weights",
                                                             "train.eval_every_epochs",

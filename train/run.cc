@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "core/allocator.h"
+#include "core/device_runtime.h"
 #include "data/loader.h"
 #include "models/registry.h"
 #include "train/bad_steps.h"
@@ -36,7 +37,9 @@ constexpr int64_t kMaxEvalBatch = 64;
 
 double Seconds(absl::Time since) { return absl::ToDoubleSeconds(absl::Now() - since); }
 
-int64_t PeakBytes() {
+// Of a device's tensors; on the CPU, of the whole process.
+int64_t PeakBytes(Device device) {
+  if (device != Device::kCpu) return GetAllocatorStats(device).peak_bytes_in_use;
   struct rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   return int64_t{1024} * usage.ru_maxrss;
@@ -105,7 +108,8 @@ absl::Status Run::OpenModel(bool resume) {
         "model.in_chans: found %d, expected 3: pictures are loaded in colour", model_->in_chans()));
   }
   RETURN_IF_ERROR(model_->CheckImageSize(config_.data.image_size, config_.data.image_size));
-  RETURN_IF_ERROR(CheckMemory(*model_, config_));
+  ASSIGN_OR_RETURN(const Device device, OpenDevice(train));
+  RETURN_IF_ERROR(CheckMemory(*model_, config_, AvailableMemory(device)));
   config_.model = ResolvedModel(config_.model, *model_);
   state_.model = config_.model.Find("name")->scalar;
   state_.seed = static_cast<uint64_t>(train.seed);
@@ -120,6 +124,8 @@ absl::Status Run::OpenModel(bool resume) {
   }
   ASSIGN_OR_RETURN(const std::vector<float> lr_scales,
                    LayerScales(*model_, *store_, config_.optim.layer_decay));
+  store_->MoveTo(device);
+  if (device != Device::kCpu) LOG(INFO) << "training on " << RuntimeOf(device).Description();
   optimizer_ = std::make_unique<Optimizer>(config_.optim, *store_, train.ema_decay, lr_scales);
   step_options_ = {.compute_dtype = ComputeDType(train),
                    .checkpoint_blocks = train.checkpoint_blocks,
@@ -230,7 +236,7 @@ absl::Status Run::TryOneStep() {
       "dry run: %d + %d images, %d steps; the first one took %.2f s, loss %.4f, memory "
       "%s; nothing was written\n",
       train_source_->num_samples(), val_source_->num_samples(), total_steps(), Seconds(start),
-      result.loss, ShortBytes(PeakBytes()));
+      result.loss, ShortBytes(PeakBytes(store_->device())));
   return absl::OkStatus();
 }
 
@@ -247,8 +253,9 @@ absl::Status Run::Log(const StepResult& result, double learning_rate, double ima
 void Run::SwapInAverages() {
   const Tensor& averages = optimizer_->averages();
   if (!averages.defined()) return;
-  float* a = averages.data<float>();
-  std::swap_ranges(a, a + averages.numel(), store_->values().data<float>());
+  const Tensor values = store_->values().Clone();
+  store_->values().CopyFrom(averages);
+  averages.CopyFrom(values);
   store_->RefreshCopies();
 }
 
@@ -261,8 +268,8 @@ absl::Status Run::EvaluateAndSave(Progress& progress) {
   const absl::Time start = absl::Now();
   SwapInAverages();
   absl::StatusOr<Evaluation> evaluation = Evaluate(
-      *model_, step_options_.compute_dtype, *loader, [this] { return signals_->requested(); },
-      nullptr);
+      *model_, step_options_.compute_dtype, store_->device(), *loader,
+      [this] { return signals_->requested(); }, nullptr);
   SwapInAverages();
   if (!evaluation.ok() || signals_->requested()) return evaluation.status();
   evaluation_ = *evaluation;
@@ -293,8 +300,8 @@ absl::Status Run::WriteReport() {
   contents.evaluation = evaluation_ ? &*evaluation_ : nullptr;
   contents.class_names = state_.class_names;
   SwapInAverages();
-  absl::StatusOr<std::vector<ReportSample>> samples =
-      ReportSamples(*model_, step_options_.compute_dtype, config_.data, *val_source_);
+  absl::StatusOr<std::vector<ReportSample>> samples = ReportSamples(
+      *model_, step_options_.compute_dtype, config_.data, *val_source_, store_->device());
   SwapInAverages();
   if (!samples.ok()) return samples.status();
   contents.samples = *std::move(samples);
@@ -314,7 +321,8 @@ absl::Status Run::TrainToTheEnd() {
   signals_.emplace();
   ASSIGN_OR_RETURN(log_, RunLog::Open(fs_, config_.output, state_.step));
   Progress progress(
-      {.total_steps = total_steps(), .peak_flops = MeasurePeakFlops(step_options_.compute_dtype)});
+      {.total_steps = total_steps(),
+       .peak_flops = MeasurePeakFlops(step_options_.compute_dtype, store_->device())});
   const RunParts parts = {fs_,         config_.output, *model_,         *store_,
                           *optimizer_, step_options_,  steps_per_epoch_};
   absl::Time last_save = absl::Now(), last_step = absl::Now();
@@ -343,7 +351,7 @@ absl::Status Run::TrainToTheEnd() {
                      .loss = result.loss,
                      .learning_rate = lr,
                      .flops = flops_per_image_ * images,
-                     .peak_bytes = PeakBytes()});
+                     .peak_bytes = PeakBytes(store_->device())});
     if (state_.step % config_.train.log_every_steps == 0) {
       RETURN_IF_ERROR(Log(result, lr, images / seconds));
     }

@@ -40,16 +40,21 @@ double ComputeGradients(const ImageModel& model, ParameterStore& store, const St
   context.seed = options.seed;
   context.step = step;
 
-  double sum = 0;
-  for (int64_t begin = 0; begin < batch && std::isfinite(sum); begin += part) {
+  const Device device = store.device();
+  std::vector<Tensor> losses;
+  for (int64_t begin = 0; begin < batch; begin += part) {
     context.first_sample = begin;
     Tape tape;
     store.Watch(tape, /*accumulate=*/begin > 0);
-    const Tensor logits = model.Forward(images.Slice(begin, begin + part), context);
-    const Tensor loss = SoftmaxCrossEntropy(logits, targets.Slice(begin, begin + part));
-    const double weight = 1.0 / static_cast<double>(options.accumulate);
-    sum += *loss.data<float>() * weight;
-    if (std::isfinite(sum)) tape.Backward(loss, static_cast<float>(weight));
+    const Tensor logits = model.Forward(images.Slice(begin, begin + part).To(device), context);
+    const Tensor loss = SoftmaxCrossEntropy(logits, targets.Slice(begin, begin + part).To(device));
+    losses.push_back(loss.Detach());
+    tape.Backward(loss, 1.0f / static_cast<float>(options.accumulate));
+  }
+  // Only here, with all of it under way, a step waits for its device; then for the gradient's norm.
+  double sum = 0;
+  for (const Tensor& loss : losses) {
+    sum += *loss.To(Device::kCpu).data<float>() / static_cast<double>(options.accumulate);
   }
   return sum;
 }

@@ -23,9 +23,9 @@ struct StepResult {
   bool updated = false;    // otherwise the step changed nothing
 };
 
-// Forward and backward over images f32 [B, H, W, C] and targets f32 [B, K]: leaves the gradients in
-// the store and returns the loss. B is a multiple of options.accumulate. Once a part's loss is not
-// finite, the rest is left out.
+// Forward and backward over images f32 [B, H, W, C] and targets f32 [B, K], on the store's device
+// whatever theirs: leaves the gradients in the store and returns the loss. B is a multiple of
+// options.accumulate.
 double ComputeGradients(const ImageModel& model, ParameterStore& store, const StepOptions& options,
                         const Tensor& images, const Tensor& targets, int64_t step);
 

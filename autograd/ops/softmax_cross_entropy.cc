@@ -1,6 +1,7 @@
 #include "autograd/ops/softmax_cross_entropy.h"
 
 #include "autograd/tape.h"
+#include "tensor/ops/residual/residual.h"
 #include "tensor/ops/softmax_cross_entropy/softmax_cross_entropy.h"
 
 namespace tessera {
@@ -10,10 +11,10 @@ Tensor SoftmaxCrossEntropy(const Tensor& logits, const Tensor& targets) {
       ops::SoftmaxCrossEntropy(logits, targets, NeedsGrad({&logits}));
   Record("softmax_cross_entropy", {&logits}, {&result.loss},
          [dlogits = result.dlogits](GradContext& g) {
-           const float dloss = *g.out().data<float>();
-           float* d = dlogits.data<float>();
-           for (int64_t i = 0; i < dlogits.numel(); ++i) d[i] *= dloss;
-           g.Add(0, dlogits);
+           const Tensor as_one_sample = dlogits.Reshape({1, dlogits.numel()});
+           const Tensor scaled =
+               ops::ScaleSamples(as_one_sample, g.out().Reshape({1}), DType::kF32);
+           g.Add(0, scaled.Reshape(dlogits.shape()));
          });
   return result.loss;
 }

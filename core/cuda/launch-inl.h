@@ -6,8 +6,6 @@
 
 namespace tessera {
 
-inline constexpr Device kKernelDevice = Device::kCuda;
-
 namespace internal {
 
 void LaunchKernel(const void* kernel, const char* name, const Extent& grid, const Extent& block,

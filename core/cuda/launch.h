@@ -35,9 +35,6 @@ constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 // The stream on which everything of a training step runs, in order.
 Stream CurrentStream();
 
-// Copies from device memory and waits until all work before it, and the copy, are done.
-void CopyToHost(void* host, const void* device, int64_t bytes, Stream stream);
-
 // The name of a kernel with its template arguments, inside the compiler's name of this function.
 template <auto kKernel>
 const char* KernelName() {
@@ -76,17 +73,16 @@ class Workspace {
 
 namespace tessera {
 
-// In tests the emulated kernel takes the place of the CPU's.
-#define REGISTER_CUDA_KERNEL(slot, fn) REGISTER_KERNEL(slot, ::tessera::kKernelDevice, fn)
+#define REGISTER_CUDA_KERNEL(slot, fn) REGISTER_KERNEL(slot, ::tessera::Device::kCuda, fn)
 
 template <typename T>
 Workspace<T>::Workspace(int64_t n)
     : bytes_(n * static_cast<int64_t>(sizeof(T))),
-      data_(static_cast<T*>(Allocate(bytes_, kKernelDevice))) {}
+      data_(static_cast<T*>(Allocate(bytes_, Device::kCuda))) {}
 
 template <typename T>
 Workspace<T>::~Workspace() {
-  Deallocate(data_, bytes_, kKernelDevice);
+  Deallocate(data_, bytes_, Device::kCuda);
 }
 
 }  // namespace tessera

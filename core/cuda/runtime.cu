@@ -1,14 +1,19 @@
 #include <cuda_runtime.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
 #include "core/cuda/launch.h"
+#include "core/device_runtime.h"
 
 namespace tessera {
 namespace {
 
 constexpr int64_t kSharedWithoutAsking = int64_t{48} << 10;
+// Host memory that is not page-locked is read before an asynchronous copy of so few bytes returns.
+constexpr int64_t kStagedCopyBytes = int64_t{64} << 10;
 
 void CheckCuda(cudaError_t error, const char* what) {
   if (error == cudaSuccess) return;
@@ -27,16 +32,103 @@ Stream NewStream() {
   return stream;
 }
 
+bool IsPinned(const void* p) {
+  cudaPointerAttributes attributes;
+  CheckCuda(cudaPointerGetAttributes(&attributes, p), "cudaPointerGetAttributes");
+  return attributes.type == cudaMemoryTypeHost;
+}
+
+cudaDeviceProp Properties() {
+  cudaDeviceProp properties;
+  CheckCuda(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+  return properties;
+}
+
+// The first GPU that CUDA_VISIBLE_DEVICES leaves visible.
+class CudaRuntime : public DeviceRuntime {
+ public:
+  std::string Problem() override {
+    int count = 0;
+    const cudaError_t error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0) {
+      cudaGetLastError();
+      return std::string("this machine has no GPU that CUDA can use (") +
+             cudaGetErrorString(error == cudaSuccess ? cudaErrorNoDevice : error) + ")";
+    }
+    const cudaDeviceProp p = Properties();
+    if (p.major == 8 || (p.major == 9 && p.minor == 0)) return "";
+    return std::string(p.name) + " has compute capability " + std::to_string(p.major) + "." +
+           std::to_string(p.minor) + ", and kernels are built for 8.x and 9.0";
+  }
+
+  std::string Description() override {
+    const cudaDeviceProp p = Properties();
+    return std::string(p.name) + ", " + std::to_string(p.totalGlobalMem >> 30) + " GiB";
+  }
+
+  int64_t AvailableBytes() override {
+    size_t available = 0, total = 0;
+    CheckCuda(cudaMemGetInfo(&available, &total), "cudaMemGetInfo");
+    return static_cast<int64_t>(available);
+  }
+
+  void* Allocate(int64_t bytes) override {
+    in_use_ = true;
+    void* p = nullptr;
+    const cudaError_t error = cudaMalloc(&p, static_cast<size_t>(bytes));
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      return nullptr;
+    }
+    CheckCuda(error, "cudaMalloc");
+    return p;
+  }
+  void Free(void* p, int64_t) override { CheckCuda(cudaFree(p), "cudaFree"); }
+
+  // Only once something lives on the device: a program that stays on the CPU starts no CUDA.
+  void PinHostMemory(void* p, int64_t bytes) override {
+    if (!in_use_) return;
+    if (cudaHostRegister(p, static_cast<size_t>(bytes), cudaHostRegisterDefault) != cudaSuccess) {
+      cudaGetLastError();
+    }
+  }
+  void UnpinHostMemory(void* p) override {
+    if (in_use_ && cudaHostUnregister(p) != cudaSuccess) cudaGetLastError();
+  }
+
+  void Copy(void* to, const void* from, int64_t bytes, CopyKind kind) override {
+    const Stream stream = CurrentStream();
+    CheckCuda(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, stream),
+              "cudaMemcpyAsync");
+    const bool returns_early =
+        kind == CopyKind::kOnDevice ||
+        (kind == CopyKind::kToDevice && bytes <= kStagedCopyBytes && !IsPinned(from));
+    if (!returns_early) CheckCuda(cudaStreamSynchronize(stream), "cudaMemcpyAsync");
+  }
+
+  void Fill(void* p, uint8_t byte, int64_t bytes) override {
+    CheckCuda(cudaMemsetAsync(p, byte, static_cast<size_t>(bytes), CurrentStream()),
+              "cudaMemsetAsync");
+  }
+
+  void Synchronize() override {
+    CheckCuda(cudaStreamSynchronize(CurrentStream()), "cudaStreamSynchronize");
+  }
+
+ private:
+  std::atomic<bool> in_use_ = false;
+};
+
+[[maybe_unused]] const bool registered = [] {
+  RegisterRuntime(Device::kCuda, new CudaRuntime());
+  return true;
+}();
+
 }  // namespace
 
 Stream CurrentStream() {
   static const Stream stream = NewStream();
   return stream;
-}
-
-void CopyToHost(void* host, const void* device, int64_t bytes, Stream stream) {
-  CheckCuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream), "copy to host");
-  CheckCuda(cudaStreamSynchronize(stream), "copy to host");
 }
 
 namespace internal {

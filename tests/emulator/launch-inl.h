@@ -2,11 +2,10 @@
 #ifndef TESSERA_TESTS_EMULATOR_LAUNCH_INL_H_
 #define TESSERA_TESTS_EMULATOR_LAUNCH_INL_H_
 
+#include "tests/emulator/device_memory.h"
 #include "tests/emulator/runtime.h"
 
 namespace tessera {
-
-inline constexpr Device kKernelDevice = Device::kCpu;
 
 namespace emulator {
 
@@ -20,9 +19,19 @@ KernelRecord Kernel<kKernel>::record{KernelName<kKernel>()};
 
 Dim3 ToDim3(const Extent& extent);
 
+// A copy whose padding, which holds whatever was there before, is zero.
+template <typename P>
+P WithoutPadding(P p) {
+  __builtin_clear_padding(&p);
+  return p;
+}
+
 template <auto kKernel, typename... P>
 void LaunchWith(void (*)(P...), const Extent& grid, const Extent& block, int64_t shared_bytes,
                 std::tuple<P...> parameters) {
+  std::apply(
+      [](const P&... p) { (CheckArgument(Kernel<kKernel>::record.name, WithoutPadding(p)), ...); },
+      parameters);
   RunGrid(
       Kernel<kKernel>::record, ToDim3(grid), ToDim3(block), shared_bytes,
       [](void* context) { std::apply(kKernel, *static_cast<const std::tuple<P...>*>(context)); },
@@ -37,10 +46,6 @@ void Launch(const Extent& grid, const Extent& block, int64_t shared_bytes, Strea
 }
 
 inline Stream CurrentStream() { return nullptr; }
-
-inline void CopyToHost(void* host, const void* device, int64_t bytes, Stream) {
-  __builtin_memcpy(host, device, static_cast<size_t>(bytes));
-}
 
 }  // namespace tessera
 

@@ -3,12 +3,21 @@
 #ifndef TESSERA_TESTS_EMULATOR_OP_TESTING_INL_H_
 #define TESSERA_TESTS_EMULATOR_OP_TESTING_INL_H_
 
+#include "tests/emulator/device_memory.h"
 #include "tests/emulator/runtime.h"
 
 namespace tessera {
 
 inline constexpr emulator::Order kOrders[] = {
     emulator::Order::kAscending, emulator::Order::kDescending, emulator::Order::kRandom};
+
+// All tests of the program run the device's kernels.
+class EmulatedDevice : public testing::Environment {
+ public:
+  void SetUp() override { emulator::TakePlaceOfCpu(); }
+};
+inline testing::Environment* const emulated_device =
+    testing::AddGlobalTestEnvironment(new EmulatedDevice());
 
 class OnEveryTarget : public testing::TestWithParam<emulator::Order> {
  protected:

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/cuda/launch.h"
+#include "tests/emulator/device_memory.h"
 #include "tests/emulator/fiber.h"
 
 #ifdef __SANITIZE_ADDRESS__
@@ -333,6 +334,7 @@ void RunGrid(KernelRecord& kernel, Dim3 grid, Dim3 block, int64_t dynamic_shared
   CheckSizes(grid, block, dynamic_shared_bytes);
   if (grid.count() == 0) return;
   ++kernel.launches;
+  const DeviceMemoryAccess access;
   std::vector<int> turns = Indices<int>(static_cast<int>(block.count()));
   std::vector<int64_t> blocks = Indices<int64_t>(grid.count());
   Random random{static_cast<uint64_t>(kernel.launches)};

@@ -139,8 +139,8 @@ TEST_F(Memory, ErrorSaysWhatFits) {
 }
 
 TEST_F(Memory, OfThisMachineIsFound) {
-  EXPECT_GT(AvailableMemory(), 1e6);
-  EXPECT_LT(AvailableMemory(), 1e15);
+  EXPECT_GT(AvailableMemory(Device::kCpu), 1e6);
+  EXPECT_LT(AvailableMemory(Device::kCpu), 1e15);
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ TEST(Evaluate, CountsWhatIsCountedByHandForAnyBatchSize) {
     const TableModel model(kLogits);
     TableLoader loader(kLabels, size);
     std::vector<int64_t> told;
-    const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr,
+    const Evaluation e = Unwrap(Evaluate(model, DType::kF32, Device::kCpu, loader, nullptr,
                                          [&](int64_t done, double) { told.push_back(done); }));
     EXPECT_EQ(e.samples, 5);
     EXPECT_DOUBLE_EQ(e.top1(), 60);
@@ -111,7 +111,7 @@ TEST(Evaluate, CountsWhatIsCountedByHandForAnyBatchSize) {
 TEST(Evaluate, WithFewerThanFiveClassesHasAllOfThemInTheTop) {
   const TableModel model({{1, 0, 0}, {0, 0, 1}});
   TableLoader loader({1, 2}, 2);
-  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr));
+  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, Device::kCpu, loader, nullptr, nullptr));
   EXPECT_DOUBLE_EQ(e.top1(), 50);
   EXPECT_DOUBLE_EQ(e.top5(), 100);
 }
@@ -119,7 +119,7 @@ TEST(Evaluate, WithFewerThanFiveClassesHasAllOfThemInTheTop) {
 TEST(Evaluate, HasAFiniteLossWhereAProbabilityUnderflows) {
   const TableModel model({{-1e4f, 1e4f}});
   TableLoader loader({0}, 1);
-  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr));
+  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, Device::kCpu, loader, nullptr, nullptr));
   EXPECT_GT(e.loss, 80);
   EXPECT_TRUE(std::isfinite(e.loss));
 }
@@ -152,7 +152,7 @@ TEST(Evaluate, StopsBetweenBatchesWhenTold) {
   TableLoader loader(kLabels, 2);
   int asked = 0;
   const Evaluation e = Unwrap(Evaluate(
-      model, DType::kF32, loader, [&] { return ++asked > 2; }, nullptr));
+      model, DType::kF32, Device::kCpu, loader, [&] { return ++asked > 2; }, nullptr));
   EXPECT_EQ(e.samples, 4);
 }
 
@@ -160,7 +160,7 @@ TEST(Evaluate, OfNothingIsZero) {
   const TableModel model(kLogits);
   TableLoader loader({}, 2);
   loader.stats_.bad[0] = 3;
-  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr));
+  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, Device::kCpu, loader, nullptr, nullptr));
   EXPECT_EQ(e.top1(), 0);
   EXPECT_EQ(e.loss, 0);
   EXPECT_EQ(e.skipped, 3);
@@ -169,7 +169,7 @@ TEST(Evaluate, OfNothingIsZero) {
 TEST(ClassTable, HasARowForEveryClass) {
   const TableModel model(kLogits);
   TableLoader loader(kLabels, 2);
-  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr));
+  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, Device::kCpu, loader, nullptr, nullptr));
   const std::string table = ClassTable(e, {"aeroplane", "bird"});
   EXPECT_EQ(std::count(table.begin(), table.end(), '\n'), 8);
   EXPECT_THAT(table, testing::HasSubstr("aeroplane         1   100.00   100.00      33.33\n"));

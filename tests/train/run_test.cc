@@ -183,8 +183,8 @@ TEST_F(Runs, KeepTheBestWeightsThatGiveTheAccuracyOfTheLog) {
   const LoadedModel loaded = Unwrap(LoadModel(folder_ / BestPath("run"), "", {}));
   const auto source = Unwrap(OpenSource(config.data, Split::kVal));
   const auto loader = Unwrap(Loader::Create(config.data, *source, {.batch_size = 32}));
-  const Evaluation again =
-      Unwrap(Evaluate(*loaded.model, loaded.compute_dtype, *loader, nullptr, nullptr));
+  const Evaluation again = Unwrap(
+      Evaluate(*loaded.model, loaded.compute_dtype, Device::kCpu, *loader, nullptr, nullptr));
   EXPECT_EQ(again.samples, 100);
   EXPECT_EQ(again.top1(), best);
 }

@@ -36,8 +36,9 @@ class Bench {
     if (model_->num_classes() == 0) {
       return ConfigError("model.num_classes: found 0, expected classes to train for");
     }
-    if (!forward) RETURN_IF_ERROR(CheckMemory(*model_, config_));
     const TrainConfig& train = config_.train;
+    ASSIGN_OR_RETURN(const Device device, OpenDevice(train));
+    if (!forward) RETURN_IF_ERROR(CheckMemory(*model_, config_, AvailableMemory(device)));
     store_ =
         std::make_unique<ParameterStore>(*model_, /*seed=*/0, ComputeDType(train) == DType::kBF16);
     const int64_t size = config_.data.image_size, batch = train.batch_size;
@@ -52,6 +53,7 @@ class Bench {
       label = static_cast<int32_t>(random.Integer(0, model_->num_classes() - 1));
     }
     targets_ = ops::SmoothedOneHot(labels, model_->num_classes(), 0.1);
+    store_->MoveTo(device);
     for (const StageCost& cost : model_->Costs(size, size)) macs_ += static_cast<double>(cost.macs);
     return absl::OkStatus();
   }
@@ -60,7 +62,8 @@ class Bench {
     if (forward) {
       ForwardContext context;
       context.compute_dtype = ComputeDType(config_.train);
-      model_->Forward(images_, context);
+      model_->Forward(images_.To(device()), context);
+      FinishKernels(device());
       return absl::OkStatus();
     }
     // Forward passes alone need no moments.
@@ -80,6 +83,7 @@ class Bench {
     return (forward ? 2.0 : 6.0) * macs_ * static_cast<double>(images_.dim(0));
   }
   int64_t batch() const { return images_.dim(0); }
+  Device device() const { return store_->device(); }
 
  private:
   RunConfig config_;
@@ -94,8 +98,8 @@ class Bench {
 // Time by kernel and by the node of the tape that ran it. `floor` is how much longer a kernel took
 // than its FLOPs at the machine's rate, or its bytes at the bandwidth, whichever is more, would
 // have.
-void PrintOps(int64_t steps, DType compute_dtype) {
-  const double peak = MeasurePeakFlops(compute_dtype), bandwidth = MeasureBandwidth();
+void PrintOps(int64_t steps, DType compute_dtype, Device device) {
+  const double peak = MeasurePeakFlops(compute_dtype, device), bandwidth = MeasureBandwidth(device);
   double total = 0;
   for (const TraceRow& row : TraceSummary()) total += row.self_ms;
   absl::PrintF("\n%-28s %7s %9s %6s %9s %8s %8s   (machine: %.0f GFLOP/s, %.0f GB/s)\n", "per step",
@@ -121,7 +125,7 @@ absl::Status RunBench(const Options& options) {
   RETURN_IF_ERROR(bench.Step(options.forward));
   const double first = absl::ToDoubleSeconds(absl::Now() - begin);
   for (int i = 0; i < 2; ++i) RETURN_IF_ERROR(bench.Step(options.forward));
-  const int64_t allocations = GetAllocatorStats(Device::kCpu).num_system_allocs;
+  const int64_t allocations = GetAllocatorStats(bench.device()).num_system_allocs;
   if (options.ops) SetTraceMode(TraceMode::kSummary);
   if (!options.trace.empty()) SetTraceMode(TraceMode::kEvents);
   std::vector<double> times;
@@ -134,18 +138,19 @@ absl::Status RunBench(const Options& options) {
   std::sort(times.begin(), times.end());
   const double median = times[times.size() / 2];
   const double flops = bench.flops(options.forward) / median;
-  const AllocatorStats stats = GetAllocatorStats(Device::kCpu);
+  const AllocatorStats stats = GetAllocatorStats(bench.device());
   absl::PrintF(
-      "%s of %s, batch %d, %dx%d, %s: median %.1f ms (%.1f to %.1f) = %.2f img/s\n"
+      "%s of %s on %s, batch %d, %dx%d, %s: median %.1f ms (%.1f to %.1f) = %.2f img/s\n"
       "%.1f GFLOP/s, MFU %.0f %%; tensors %s at most, %d blocks from the system in %d steps; "
       "first step finished after %.2f s\n",
-      options.forward ? "forward pass" : "training step", options.model, bench.batch(),
-      config.data.image_size, config.data.image_size, config.train.precision, 1e3 * median,
-      1e3 * times.front(), 1e3 * times.back(), static_cast<double>(bench.batch()) / median,
-      flops * 1e-9, 100 * flops / MeasurePeakFlops(ComputeDType(config.train)),
+      options.forward ? "forward pass" : "training step", options.model, Name(bench.device()),
+      bench.batch(), config.data.image_size, config.data.image_size, config.train.precision,
+      1e3 * median, 1e3 * times.front(), 1e3 * times.back(),
+      static_cast<double>(bench.batch()) / median, flops * 1e-9,
+      100 * flops / MeasurePeakFlops(ComputeDType(config.train), bench.device()),
       ShortBytes(stats.peak_bytes_in_use), stats.num_system_allocs - allocations, options.steps,
       first);
-  if (options.ops) PrintOps(options.steps, ComputeDType(config.train));
+  if (options.ops) PrintOps(options.steps, ComputeDType(config.train), bench.device());
   if (!options.trace.empty()) return WriteChromeTrace(PosixFileSystem(), options.trace);
   return absl::OkStatus();
 }

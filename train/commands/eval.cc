@@ -35,7 +35,8 @@ absl::StatusOr<Evaluation> EvaluateWithProgress(const LoadedModel& loaded,
   int64_t seen = 0;
   const auto stop = [&] { return signals.requested(); };
   return Evaluate(
-      *loaded.model, loaded.compute_dtype, loader, stop, [&](int64_t done, double loss) {
+      *loaded.model, loaded.compute_dtype, loaded.store->device(), loader, stop,
+      [&](int64_t done, double loss) {
         const absl::Time now = absl::Now();
         const double wait = loader.stats().wait_seconds;
         progress.Update({.step = done,

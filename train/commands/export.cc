@@ -41,7 +41,8 @@ absl::Status RunExport(const Options& options) {
   if (options.out.empty() && options.onnx.empty()) {
     return ConfigError("export: name a safetensors file to write, or an ONNX file with --onnx");
   }
-  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(options.weights, options.config, {}));
+  ASSIGN_OR_RETURN(const LoadedModel loaded,
+                   LoadModel(options.weights, options.config, {"train.device=cpu"}));
   const std::string name = loaded.config.model.Find("name")->scalar;
   if (!options.out.empty()) RETURN_IF_ERROR(WriteSafetensorsFile(options, loaded, name));
   return options.onnx.empty() ? absl::OkStatus() : WriteOnnxFile(options, loaded, name);

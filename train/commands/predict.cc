@@ -70,7 +70,8 @@ void PrintTop(const LoadedModel& loaded, const Tensor& logits, int64_t count) {
 }
 
 absl::Status RunPredict(const Options& options) {
-  ASSIGN_OR_RETURN(const LoadedModel loaded, LoadModel(options.weights, options.config, {}));
+  ASSIGN_OR_RETURN(const LoadedModel loaded,
+                   LoadModel(options.weights, options.config, {"train.device=cpu"}));
   ASSIGN_OR_RETURN(const SampleTransform transform,
                    SampleTransform::Create(loaded.config.data, /*training=*/false));
   ForwardContext context;

@@ -20,7 +20,8 @@ void DropoutTo(const Tensor& x, double rate, const RandomKey& key, const Tensor&
                                   .n = x.numel(),
                                   .threshold = static_cast<uint32_t>(rate * 0x1p32),
                                   .scale = static_cast<float>(1 / (1 - rate)),
-                                  .key = key,
+                                  .key = {key.key[0], key.key[1]},
+                                  .nonce = {key.nonce[0], key.nonce[1]},
                                   .dtype = x.dtype()});
 }
 

@@ -4,24 +4,11 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
-#include "core/kernel.h"
 #include "core/random.h"
+#include "tensor/ops/dropout/dropout_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct DropoutArgs {
-  const void* x;  // [n]
-  void* y;        // [n]; may be x
-  int64_t n;
-  uint32_t threshold;  // element i is zeroed if word i of the stream is below this
-  float scale;         // of the elements kept
-  RandomKey key;
-  DType dtype;  // f32 or bf16
-};
-extern KernelSlot<void(const DropoutArgs&)> dropout;
-
 namespace ops {
 
 // y = x / (1 - rate) with probability 1 - rate, else 0, element by element: x and y of one dtype,

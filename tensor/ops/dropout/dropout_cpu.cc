@@ -29,12 +29,12 @@ HWY_INLINE void MulWide(WordTag du, WordVec v, WordVec factor, WordVec& high, Wo
 }
 
 // Words 4 * block, ... of the stream: one block of Philox4x32-10 (see core/random.h) per lane.
-HWY_INLINE void RandomWords(const RandomKey& key, uint32_t block, uint32_t* HWY_RESTRICT words) {
+HWY_INLINE void RandomWords(const DropoutArgs& args, uint32_t block, uint32_t* HWY_RESTRICT words) {
   const WordTag du;
   WordVec c0 = hn::Iota(du, block), c1 = hn::Zero(du);
-  WordVec c2 = hn::Set(du, key.nonce[0]), c3 = hn::Set(du, key.nonce[1]);
+  WordVec c2 = hn::Set(du, args.nonce[0]), c3 = hn::Set(du, args.nonce[1]);
   const WordVec factor0 = hn::Set(du, 0xD2511F53u), factor1 = hn::Set(du, 0xCD9E8D57u);
-  uint32_t k0 = key.key[0], k1 = key.key[1];
+  uint32_t k0 = args.key[0], k1 = args.key[1];
   for (int round = 0; round < 10; ++round) {
     WordVec high0, low0, high1, low1;
     MulWide(du, c0, factor0, high0, low0);
@@ -60,7 +60,7 @@ void DropRange(const DropoutArgs& args, int64_t begin, int64_t end) {
     const WordVec threshold = hn::Set(du, args.threshold);
     const FloatVec scale = hn::Set(df, args.scale);
     for (int64_t i = begin; i < end; i += step) {
-      RandomWords(args.key, static_cast<uint32_t>(i / 4), words);
+      RandomWords(args, static_cast<uint32_t>(i / 4), words);
       const T* x = static_cast<const T*>(args.x) + i;
       T* y = static_cast<T*>(args.y) + i;
       ForEachVector(df, std::min(step, end - i), [&](int64_t j, auto lanes) HWY_ATTR {

@@ -4,29 +4,10 @@
 
 #include <cstdint>
 
-#include "core/dtype.h"
-#include "core/kernel.h"
+#include "tensor/ops/mean_pool/mean_pool_kernel.h"
 #include "tensor/tensor.h"
 
 namespace tessera {
-
-struct MeanPoolArgs {
-  const void* x;  // [batch, pixels, channels]
-  float* y;       // [batch, channels]
-  int64_t batch, pixels, channels;
-  DType x_dtype;  // f32 or bf16
-};
-extern KernelSlot<void(const MeanPoolArgs&)> mean_pool;
-
-struct MeanPoolBackwardArgs {
-  const float* dy;  // [batch, channels]
-  void* dx;         // [batch, pixels, channels]
-  int64_t batch, pixels, channels;
-  bool accumulate;
-  DType dx_dtype;  // f32 or bf16
-};
-extern KernelSlot<void(const MeanPoolBackwardArgs&)> mean_pool_backward;
-
 namespace ops {
 
 // Mean over all axes between the first and the last: x [B, H, W, C] or [B, N, C], f32 or bf16, with

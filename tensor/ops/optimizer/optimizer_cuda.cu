@@ -107,11 +107,14 @@ Sweep(GRID_CONSTANT Args args, GRID_CONSTANT RangeTable table, int64_t begin) {
 }
 
 template <typename Args>
-void SweepRanges(const Args& args, bool aligned) {
+void SweepRanges(Args args, bool aligned) {
+  // Host memory, which kernels must not be given.
+  const ParameterRange* const ranges = args.ranges;
+  args.ranges = nullptr;
   for (int64_t first = 0; first < args.num_ranges; first += kRangesPerLaunch) {
-    RangeTable table;
+    RangeTable table = {};
     table.count = static_cast<int>(std::min<int64_t>(kRangesPerLaunch, args.num_ranges - first));
-    std::copy_n(args.ranges + first, table.count, table.ranges);
+    std::copy_n(ranges + first, table.count, table.ranges);
     const int64_t begin = table.ranges[0].begin / kPackedElements * kPackedElements;
     const int64_t n = table.ranges[table.count - 1].end - begin;
     if (aligned) {

@@ -19,18 +19,15 @@ SoftmaxCrossEntropyResult SoftmaxCrossEntropy(const Tensor& logits, const Tensor
   SoftmaxCrossEntropyResult result;
   const int64_t batch = logits.dim(0);
   result.losses = Tensor::Empty({batch}, DType::kF32, logits.device());
+  result.loss = Tensor::Empty({}, DType::kF32, logits.device());
   if (want_gradient) {
     result.dlogits = Tensor::Empty(logits.shape(), DType::kF32, logits.device());
   }
-  softmax_cross_entropy(
-      logits.device(),
-      SoftmaxCrossEntropyArgs{
-          logits.data<float>(), targets.data<float>(), result.losses.data<float>(),
-          want_gradient ? result.dlogits.data<float>() : nullptr, batch, logits.dim(1)});
-  double sum = 0.0;
-  for (int64_t b = 0; b < batch; ++b) sum += result.losses.data<float>()[b];
-  result.loss = Tensor::Empty({}, DType::kF32);
-  *result.loss.data<float>() = static_cast<float>(sum / static_cast<double>(batch));
+  softmax_cross_entropy(logits.device(), SoftmaxCrossEntropyArgs{
+                                             logits.data<float>(), targets.data<float>(),
+                                             result.losses.data<float>(), result.loss.data<float>(),
+                                             want_gradient ? result.dlogits.data<float>() : nullptr,
+                                             batch, logits.dim(1)});
   return result;
 }
 

@@ -66,6 +66,9 @@ namespace {
 HWY_EXPORT(SoftmaxCrossEntropyVector);
 void SoftmaxCrossEntropyCpu(const SoftmaxCrossEntropyArgs& args) {
   HWY_DYNAMIC_DISPATCH(SoftmaxCrossEntropyVector)(args);
+  double sum = 0;
+  for (int64_t b = 0; b < args.batch; ++b) sum += args.losses[b];
+  *args.loss = static_cast<float>(sum / static_cast<double>(args.batch));
 }
 REGISTER_KERNEL(softmax_cross_entropy, Device::kCpu, SoftmaxCrossEntropyCpu);
 

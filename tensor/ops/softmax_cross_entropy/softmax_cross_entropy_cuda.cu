@@ -47,6 +47,13 @@ RowLoss(SoftmaxCrossEntropyArgs args) {
   }
 }
 
+KERNEL(kThreads) MeanLoss(const float* losses, int64_t batch, float* loss) {
+  double sum = 0;
+  for (int64_t b = threadIdx.x; b < batch; b += kThreads) sum += losses[b];
+  sum = BlockSum<kThreads>(sum);
+  if (threadIdx.x == 0) *loss = static_cast<float>(sum / static_cast<double>(batch));
+}
+
 void SoftmaxCrossEntropyCuda(const SoftmaxCrossEntropyArgs& args) {
   const Extent grid = {.x = args.batch}, block = {.x = kThreads};
   if (args.classes % 4 == 0 && IsAligned16(args.logits) && IsAligned16(args.targets) &&
@@ -55,6 +62,7 @@ void SoftmaxCrossEntropyCuda(const SoftmaxCrossEntropyArgs& args) {
   } else {
     Launch<RowLoss<1>>(grid, block, 0, CurrentStream(), args);
   }
+  Launch<MeanLoss>({}, block, 0, CurrentStream(), args.losses, args.batch, args.loss);
 }
 
 REGISTER_CUDA_KERNEL(softmax_cross_entropy, SoftmaxCrossEntropyCuda);

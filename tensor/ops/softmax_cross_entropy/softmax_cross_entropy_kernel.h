@@ -13,6 +13,7 @@ struct SoftmaxCrossEntropyArgs {
   const float* logits;   // [B, K]
   const float* targets;  // [B, K]
   float* losses;         // [B]: -sum_k targets log softmax(logits)
+  float* loss;           // one number: the mean of the losses, summed in double
   float* dlogits;        // [B, K]: gradient of the mean of the losses, or null
   int64_t batch;
   int64_t classes;

@@ -1,4 +1,5 @@
 #include "core/cuda/elementwise.h"
+#include "core/device_runtime.h"
 #include "tensor/ops/squared_norm/squared_norm_kernel.h"
 
 namespace tessera {
@@ -47,7 +48,7 @@ void SquaredNormCuda(const SquaredNormArgs& args) {
                             partials.data());
   }
   Launch<SumOfPartials>({}, {.x = kThreads}, 0, stream, partials.data(), blocks, result);
-  CopyToHost(args.result, result, sizeof(double), stream);
+  RuntimeOf(Device::kCuda).Copy(args.result, result, sizeof(double), CopyKind::kToHost);
 }
 
 REGISTER_CUDA_KERNEL(squared_norm, SquaredNormCuda);
