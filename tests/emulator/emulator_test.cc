@@ -6,8 +6,10 @@
 #include <numeric>
 #include <vector>
 
+#include "core/allocator.h"
 #include "core/cuda/device.h"
 #include "core/cuda/launch.h"
+#include "core/device_runtime.h"
 
 namespace tessera {
 namespace {
@@ -242,6 +244,9 @@ KERNEL(32) ReadsUnsetShared(float* out) {
   SHARED_ARRAY(float, values, 32);
   out[Lane()] = values[Lane()];
 }
+KERNEL(64) ForgetsTheLast(float* out) {
+  if (threadIdx.x < 63) out[threadIdx.x] = 1;
+}
 // Depends on who writes last, with no race inside of a warp's turn.
 KERNEL(64) LastOneWins(int* out) { *out = static_cast<int>(threadIdx.x); }
 KERNEL(32) BlocksOverlap(int* out) {
@@ -317,6 +322,24 @@ TEST_F(EmulatorDeathTest, OutOfBoundsAccessesAreReportedByAddressSanitizer) {
                "use-after-poison(.|\n)*OverrunsDynamic");
 }
 
+TEST_F(EmulatorDeathTest, HostFunctionsThatTouchDeviceMemoryEndTheProgram) {
+  const Workspace<int> memory(64);
+  Launch<LastOneWins>({}, {.x = 64}, 0, nullptr, memory.data());
+  EXPECT_DEATH(memory.data()[0] = 1, "");
+  int value = 0;
+  RuntimeOf(Device::kCuda).Copy(&value, memory.data(), sizeof(value), CopyKind::kToHost);
+  EXPECT_EQ(value, 63);
+}
+
+TEST_F(EmulatorDeathTest, AddressesOfTheHostInArgumentsAreReported) {
+  EXPECT_DEATH(
+      {
+        emulator::ForbidHostPointers();
+        Launch<LastOneWins>({}, {.x = 64}, 0, nullptr, ints_.data());
+      },
+      "LastOneWins: an argument holds the host's address");
+}
+
 void RunTreeSum(bool broken) {
   const std::vector<int> in = Counting<int>(128);
   int out = 0;
@@ -363,6 +386,16 @@ TEST(EmulatorOrders, ShowDependenceOnTheOrder) {
   EXPECT_NE(last[0], last[1]);
   EXPECT_NE(overlaps[0], overlaps[1]);
   EXPECT_TRUE(sums[0] != 127 * 64 || sums[1] != 127 * 64 || sums[2] != 127 * 64);
+}
+
+TEST(EmulatorPoison, UnwrittenOutputIsNan) {
+  SetPoisonMemory(true);
+  float* const out = static_cast<float*>(Allocate(64 * sizeof(float), Device::kCpu));
+  Launch<ForgetsTheLast>({}, {.x = 64}, 0, nullptr, out);
+  EXPECT_EQ(out[62], 1);
+  EXPECT_TRUE(std::isnan(out[63]));
+  Deallocate(out, 64 * sizeof(float), Device::kCpu);
+  SetPoisonMemory(false);
 }
 
 TEST(EmulatorPoison, UnsetDataIsNan) {

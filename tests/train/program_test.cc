@@ -156,6 +156,9 @@ TEST_F(ProgramTest, MistakesAreOneLineAndAnExitCode) {
       {train({"optim.betas=[0.9]"}), 2, "optim.betas"},
       {train({"train.accumulate=5"}), 2, "train.accumulate: 5 does not divide"},
       {train({"train.batch_size=301"}), 3, "smaller batch"},
+      {train({"train.device=gpu"}), 2, "train.device"},
+      // Neither where tests are built nor where they run is there a GPU.
+      {train({"train.device=cuda"}), 2, "train.device: found cuda, but "},
       {train({"data.image_size=0"}), 2, "data.image_size"},
       {train({"data.image_size=16384"}), 4, "is available"},
       {train({"model.embed_dims=[65536, 65536]"}), 4, "smaller model"},
