@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <mutex>
 #include <vector>
@@ -38,19 +39,30 @@ SizeClass ClassOf(int64_t bytes) {
           steps * step};
 }
 
+std::atomic<OutOfMemoryHandler> out_of_memory_handler{nullptr};
+
+[[noreturn]] void FailOutOfMemory(int64_t bytes) {
+  if (const OutOfMemoryHandler handler = out_of_memory_handler) handler(bytes);
+  LOG(FATAL) << "out of memory: " << bytes << " bytes wanted";
+  __builtin_unreachable();
+}
+
 class CachingAllocator {
  public:
   explicit CachingAllocator(DeviceRuntime& runtime) : runtime_(runtime) {}
 
   void* Allocate(int64_t bytes) {
     const SizeClass size = ClassOf(bytes);
-    std::lock_guard lock(mutex_);
-    stats_.bytes_in_use += size.bytes;
-    stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
+    std::unique_lock lock(mutex_);
     std::vector<void*>& free = classes_[size.index].free;
-    if (free.empty()) AddBlock(size, bytes);
+    if (free.empty() && !AddBlock(size)) {
+      lock.unlock();
+      FailOutOfMemory(bytes);
+    }
     void* p = free.back();
     free.pop_back();
+    stats_.bytes_in_use += size.bytes;
+    stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
     ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
     if (poison_) runtime_.Fill(p, 0xFF, size.bytes);
     // What was not asked for, and what was given back, is out of bounds to AddressSanitizer.
@@ -93,20 +105,21 @@ class CachingAllocator {
     std::vector<void*> free;  // has room for all of them, so that giving one back never allocates
   };
 
-  // Puts a block from the system, that caching has spared so far, among the free ones.
-  void AddBlock(const SizeClass& size, int64_t bytes) {
+  // Puts a block from the system, that caching has spared so far, among the free ones; false if
+  // there is no memory left.
+  bool AddBlock(const SizeClass& size) {
     void* p = runtime_.Allocate(size.bytes);
     if (p == nullptr) {
       ReleaseLocked();  // blocks of other sizes
       p = runtime_.Allocate(size.bytes);
     }
-    CHECK(p != nullptr) << "out of memory: " << bytes << " bytes wanted, " << stats_.bytes_in_use
-                        << " in use";
+    if (p == nullptr) return false;
     Class& blocks = classes_[size.index];
     blocks.free.reserve(++blocks.num_blocks);
     blocks.free.push_back(p);
     stats_.bytes_reserved += size.bytes;
     ++stats_.num_system_allocs;
+    return true;
   }
 
   void ReleaseLocked() {
@@ -149,6 +162,7 @@ void* Allocate(int64_t bytes, Device device) { return AllocatorOf(device).Alloca
 void Deallocate(void* ptr, int64_t bytes, Device device) {
   AllocatorOf(device).Deallocate(ptr, bytes);
 }
+void SetOutOfMemoryHandler(OutOfMemoryHandler handler) { out_of_memory_handler = handler; }
 AllocatorStats GetAllocatorStats(Device device) { return AllocatorOf(device).stats(); }
 void ResetPeakBytes(Device device) { AllocatorOf(device).ResetPeak(); }
 void ReleaseCachedMemory(Device device) { AllocatorOf(device).Release(); }

@@ -23,10 +23,14 @@ struct AllocatorStats {
   int64_t num_system_allocs = 0;  // requests that the cache could not serve
 };
 
-// Returns `bytes` of uninitialised memory aligned to kTensorAlignment. Aborts, naming the size,
-// when the system has none.
+// Returns `bytes` of uninitialised memory aligned to kTensorAlignment. When the system has none,
+// even after all cached blocks went back to it, the handler is called; without one, aborts.
 void* Allocate(int64_t bytes, Device device);
 void Deallocate(void* ptr, int64_t bytes, Device device);
+
+// What is done when there is no memory for a request of this size; must not return.
+using OutOfMemoryHandler = void (*)(int64_t bytes);
+void SetOutOfMemoryHandler(OutOfMemoryHandler handler);
 
 AllocatorStats GetAllocatorStats(Device device);
 void ResetPeakBytes(Device device);

@@ -243,10 +243,10 @@ absl::string_view ShortType(const ConfigField::Target& target) {
 // `text` in lines of at most 80 columns, indented.
 void AppendWrapped(absl::string_view text, std::string* out) {
   constexpr size_t kColumns = 80;
-  size_t column = kColumns;
+  size_t column = 0;  // none yet
   for (const absl::string_view word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
-    const bool starts_line = column + 1 + word.size() > kColumns;
-    if (starts_line && column < kColumns) *out += "\n";
+    const bool starts_line = column == 0 || column + 1 + word.size() > kColumns;
+    if (starts_line && column > 0) *out += "\n";
     absl::StrAppend(out, starts_line ? "    " : " ", word);
     column = (starts_line ? 4 : column + 1) + word.size();
   }

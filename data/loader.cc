@@ -25,6 +25,7 @@ using internal::RowReport;
 using internal::SampleLoader;
 
 constexpr int64_t kMaxWorkers = 32;  // that -1 may choose
+constexpr std::chrono::milliseconds kAskToStopEvery(100);
 constexpr int64_t kMaxBadListed = 20;
 constexpr int64_t kBadAlwaysAllowed = 10;   // of an epoch
 constexpr double kBadShareAllowed = 0.001;  // of an epoch's samples
@@ -75,7 +76,7 @@ class LoaderImpl : public Loader {
         builder_.RunTask(slot.pending, slot.next_task++);
       }
     } else {
-      WaitFor(slot);
+      RETURN_IF_ERROR(WaitFor(slot));
     }
     error_ = Account(slot.pending);
     if (!error_.ok()) return error_;
@@ -134,12 +135,18 @@ class LoaderImpl : public Loader {
     }
   }
 
-  void WaitFor(const Slot& slot) {
+  absl::Status WaitFor(const Slot& slot) {
     const auto start = std::chrono::steady_clock::now();
     std::unique_lock<std::mutex> lock(mutex_);
-    batch_ready_.wait(lock, [&slot] { return slot.tasks_left == 0; });
+    const auto is_ready = [&slot] { return slot.tasks_left == 0; };
+    while (!batch_ready_.wait_for(lock, kAskToStopEvery, is_ready)) {
+      if (options_.stop && options_.stop()) {
+        return absl::CancelledError("stopped while waiting for pictures");
+      }
+    }
     const std::chrono::duration<double> waited = std::chrono::steady_clock::now() - start;
     stats_.wait_seconds += waited.count();
+    return absl::OkStatus();
   }
 
   // Counts what happened in a finished batch, in the order of its rows, so that the counts and

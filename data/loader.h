@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -52,6 +53,9 @@ struct LoaderOptions {
   int64_t start_batch = 0;
   int64_t epochs = 1;       // Next ends after epoch number epochs - 1
   int64_t num_classes = 0;  // K; 0 takes the source's
+  // Asked while Next waits for the workers, some ten times a second: true makes it return
+  // Cancelled, however long a file takes to be read. May be null.
+  std::function<bool()> stop;
 };
 
 // Pictures that could not be used, counted as their batches are handed out, and their cost.
@@ -79,7 +83,8 @@ class Loader {
                                                         const LoaderOptions& options);
   virtual ~Loader() = default;  // stops and joins the workers, at any time
 
-  // The next batch, or none after the last epoch. After an error every call returns it again.
+  // The next batch, or none after the last epoch. After an error, other than Cancelled, every call
+  // returns it again.
   virtual absl::StatusOr<std::optional<Batch>> Next() = 0;
 
   virtual int64_t batches_per_epoch() const = 0;

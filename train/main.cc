@@ -1,4 +1,8 @@
 // tessera: trains, evaluates and exports models. Exit codes: see core/status.h.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -9,6 +13,7 @@
 #include "core/edit_distance.h"
 #include "core/status.h"
 #include "train/commands/commands.h"
+#include "train/memory.h"
 
 namespace tessera::train {
 namespace {
@@ -36,10 +41,21 @@ std::string FailureMessage(const CLI::App* app, const CLI::Error& error) {
   return absl::StrCat(where, found, "; see `", command, " --help`\n");
 }
 
+// Files that are opened later must not become the standard streams of a program that was started
+// without them, and a reader that went away is no reason to stop.
+void MakeStandardStreamsSafe() {
+  int fd = 0;
+  while (fd >= 0 && fd <= STDERR_FILENO) fd = open("/dev/null", O_RDWR);
+  if (fd > STDERR_FILENO) close(fd);
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
 int Main(int argc, char** argv) {
+  MakeStandardStreamsSafe();
   FLAGS_logtostderr = true;
   FLAGS_log_prefix = false;
   google::InitGoogleLogging(argv[0]);
+  ExitWhenOutOfMemory();
   CLI::App app("Trains vision transformers from YAML files, evaluates and exports them.",
                "tessera");
   app.require_subcommand(1);

@@ -1,11 +1,16 @@
 #include "train/memory.h"
 
 #include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <limits>
+#include <new>
 #include <string>
 
 #include "absl/strings/numbers.h"
+#include "core/allocator.h"
 #include "core/device_runtime.h"
 #include "train/progress.h"
 
@@ -29,39 +34,72 @@ double NumberIn(const std::string& path) {
 
 std::string Bytes(double bytes) { return ShortBytes(static_cast<int64_t>(bytes)); }
 
-double NeededMemory(const StepMemory& memory, const RunConfig& config) {
-  const double share = config.train.checkpoint_blocks ? kCheckpointedShare : 1.0;
-  return memory.parameters + memory.images + share * memory.activations;
-}
-
 // The suggestion of an error: the least change that fits.
-std::string WhatFits(const StepMemory& memory, RunConfig config, double available) {
-  const TrainConfig train = config.train;
-  const double rest = available - memory.parameters - memory.images;
-  const double share = train.checkpoint_blocks ? kCheckpointedShare : 1.0;
-  const double of_one_image =
-      share * memory.activations * static_cast<double>(train.accumulate) / train.batch_size;
+std::string WhatFits(const StepMemory& memory, const TrainConfig& train, double available) {
+  const double rest = available - memory.model() - memory.images;
+  const double of_one_image = (memory.activations + memory.workspace) *
+                              static_cast<double>(train.accumulate) /
+                              static_cast<double>(train.batch_size);
   if (rest < of_one_image) {
-    return memory.parameters > available
-               ? "; a smaller model is needed"
-               : "; a smaller data.image_size, train.batch_size or model is needed";
+    return memory.model() > available ? "a smaller model is needed"
+                                      : "a smaller data.image_size, train.batch_size or model is "
+                                        "needed";
   }
+  const char* checkpoint = train.checkpoint_blocks ? "" : ", or try train.checkpoint_blocks=true";
   for (int64_t parts = train.accumulate; parts <= train.batch_size; ++parts) {
     if (train.batch_size % parts != 0) continue;
     if (of_one_image * static_cast<double>(train.batch_size / parts) <= rest) {
-      return absl::StrFormat(
-          "; train.accumulate=%d fits%s", parts,
-          train.checkpoint_blocks ? "" : ", or try train.checkpoint_blocks=true");
+      return absl::StrFormat("train.accumulate=%d fits%s", parts, checkpoint);
     }
   }
-  return "";
+  return absl::StrCat("a smaller train.batch_size is needed", checkpoint);
+}
+
+// For the message of a process that ran out of memory.
+struct LastCheck {
+  StepMemory memory;
+  TrainConfig train;
+};
+LastCheck& TheLastCheck() {
+  static auto* const last = new LastCheck();
+  return *last;
+}
+
+[[noreturn]] void ExitOutOfMemory(int64_t bytes) {
+  static std::atomic<bool> reported{false};
+  if (!reported.exchange(true)) {
+    ReleaseCachedMemory(Device::kCpu);  // this message needs some
+    const AllocatorStats stats = GetAllocatorStats(Device::kCpu);
+    const LastCheck& last = TheLastCheck();
+    std::string text = absl::StrFormat("tessera: out of memory: %s more were wanted with %s in use",
+                                       bytes > 0 ? ShortBytes(bytes) : "some bytes",
+                                       ShortBytes(stats.bytes_in_use));
+    if (last.memory.total() > 0) {
+      absl::StrAppend(&text, "; a training step needs about\n", last.memory.ToTable(),
+                      WhatFits(last.memory, last.train, static_cast<double>(stats.bytes_in_use)));
+    }
+    std::fprintf(stderr, "%s\n", text.c_str());
+  }
+  std::_Exit(ExitCode(MemoryError("")));
 }
 
 }  // namespace
 
+std::string StepMemory::ToTable() const {
+  const std::pair<const char*, double> rows[] = {
+      {"parameters", parameters},   {"gradients", gradients}, {"optimizer", optimizer},
+      {"activations", activations}, {"workspace", workspace}, {"images", images}};
+  std::string table;
+  for (const auto& [name, bytes] : rows) {
+    absl::StrAppendFormat(&table, "  %-12s %9s\n", name, Bytes(bytes));
+  }
+  return table;
+}
+
 StepMemory EstimateStepMemory(const ImageModel& model, const RunConfig& config) {
   const TrainConfig& train = config.train;
   const bool bf16 = train.precision == "bf16";
+  const double compute_bytes = bf16 ? 2 : 4;
   const auto size = config.data.image_size;
   double parameters = 0;
   // Visiting changes nothing, but hands out parameters that may be changed.
@@ -70,13 +108,18 @@ StepMemory EstimateStepMemory(const ImageModel& model, const RunConfig& config) 
   });
   const int moments = config.optim.name == "adamw" ? 2 : config.optim.momentum > 0 ? 1 : 0;
   StepMemory memory;
-  memory.parameters =
-      parameters * (4 * (2 + moments) + (bf16 ? 2 : 0) + (train.ema_decay > 0 ? 4 : 0));
+  memory.parameters = parameters * (bf16 ? 6 : 4);
+  memory.gradients = parameters * 4;
+  memory.optimizer = parameters * 4 * (moments + (train.ema_decay > 0 ? 1 : 0));
   const double part = static_cast<double>(train.batch_size) / static_cast<double>(train.accumulate);
   for (const StageCost& cost : model.Costs(size, size)) {
     memory.activations += part * (4.0 * static_cast<double>(cost.saved_f32) +
-                                  (bf16 ? 2.0 : 4.0) * static_cast<double>(cost.saved_compute));
+                                  compute_bytes * static_cast<double>(cost.saved_compute));
+    // The gradients of a residual map and of a hidden map four times as wide.
+    memory.workspace = std::max(memory.workspace, part * (4.0 + 4.0 * compute_bytes) *
+                                                      static_cast<double>(cost.output.numel()));
   }
+  if (train.checkpoint_blocks) memory.activations *= kCheckpointedShare;
   memory.images = 4.0 * static_cast<double>(config.data.prefetch + kBatchesBesidePrefetch) *
                   static_cast<double>(train.batch_size) *
                   static_cast<double>(size * size * model.in_chans());
@@ -105,15 +148,19 @@ double AvailableMemory(Device device) {
 
 absl::Status CheckMemory(const ImageModel& model, const RunConfig& config, double available) {
   const StepMemory memory = EstimateStepMemory(model, config);
-  const double needed = NeededMemory(memory, config);
-  if (needed <= available) return absl::OkStatus();
+  TheLastCheck() = {memory, config.train};
+  if (memory.total() <= available) return absl::OkStatus();
   return MemoryError(absl::StrFormat(
-      "a step at train.batch_size %d in %d part(s), %dx%d, needs about %s (%s for the model, %s "
-      "for activations, %s for images), %s is available%s",
+      "a training step at train.batch_size %d in %d part(s), %dx%d, needs about %s, but %s is "
+      "available\n%s%s",
       config.train.batch_size, config.train.accumulate, config.data.image_size,
-      config.data.image_size, Bytes(needed), Bytes(memory.parameters),
-      Bytes(needed - memory.parameters - memory.images), Bytes(memory.images), Bytes(available),
-      WhatFits(memory, config, available)));
+      config.data.image_size, Bytes(memory.total()), Bytes(available), memory.ToTable(),
+      WhatFits(memory, config.train, available)));
+}
+
+void ExitWhenOutOfMemory() {
+  SetOutOfMemoryHandler(ExitOutOfMemory);
+  std::set_new_handler([] { ExitOutOfMemory(0); });
 }
 
 }  // namespace tessera::train

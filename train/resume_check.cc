@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "core/config_node.h"
 #include "core/status.h"
+#include "train/config.h"
 
 namespace tessera::train {
 namespace {
@@ -50,7 +51,12 @@ std::string Text(const std::map<std::string, std::string>& flat, const std::stri
 }  // namespace
 
 absl::Status CheckResumable(absl::string_view saved, absl::string_view now) {
-  ASSIGN_OR_RETURN(const ConfigNode saved_node, ParseYaml(saved, "checkpoint"));
+  ASSIGN_OR_RETURN(ConfigNode saved_node, ParseYaml(saved, "checkpoint"));
+  // A setting that is newer than the checkpoint had its default.
+  RunConfig with_defaults;
+  if (ReadConfig(saved_node, &with_defaults).ok()) {
+    ASSIGN_OR_RETURN(saved_node, ParseYaml(DumpConfig(with_defaults), "checkpoint"));
+  }
   ASSIGN_OR_RETURN(const ConfigNode now_node, ParseYaml(now, "configuration"));
   std::map<std::string, std::string> before, after;
   Flatten(saved_node, "", &before);

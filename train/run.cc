@@ -65,11 +65,12 @@ class Run {
   absl::Status Save(const std::string& path);
   void SwapInAverages();
   absl::Status WriteReport();
+  bool StopRequested() const { return signals_ && signals_->requested(); }
   int64_t total_steps() const { return schedule_.total_steps; }
 
   FileSystem& fs_ = PosixFileSystem();
   RunConfig config_;
-  std::optional<StopSignals> signals_;  // while there is something to save
+  std::optional<StopSignals> signals_;  // from when the folder is the run's
   std::unique_ptr<DirectoryLock> lock_;
   std::unique_ptr<ImageSource> train_source_, val_source_;
   std::unique_ptr<Loader> loader_;
@@ -146,6 +147,7 @@ absl::Status Run::OpenFolder(bool resume) {
   }
   RETURN_IF_ERROR(fs_.CreateDirectories(config_.output));
   ASSIGN_OR_RETURN(lock_, fs_.LockDirectory(config_.output));
+  signals_.emplace();
   ASSIGN_OR_RETURN(const std::vector<int64_t> steps, ListCheckpoints(fs_, config_.output));
   if (resume) return Resume();
   if (!steps.empty()) {
@@ -178,7 +180,8 @@ absl::StatusOr<std::unique_ptr<Loader>> Run::OpenLoader() const {
                          .start_epoch = state_.epoch,
                          .start_batch = state_.batch,
                          .epochs = config_.train.epochs,
-                         .num_classes = model_->num_classes()});
+                         .num_classes = model_->num_classes(),
+                         .stop = [this] { return StopRequested(); }});
 }
 
 absl::Status Run::Prepare(const TrainFlags& flags) {
@@ -262,16 +265,18 @@ void Run::SwapInAverages() {
 absl::Status Run::EvaluateAndSave(Progress& progress) {
   // Evaluation takes no more memory than training.
   const int64_t batch = config_.train.batch_size / config_.train.accumulate;
-  ASSIGN_OR_RETURN(
-      const std::unique_ptr<Loader> loader,
-      Loader::Create(config_.data, *val_source_, {.batch_size = std::min(kMaxEvalBatch, batch)}));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader,
+                   Loader::Create(config_.data, *val_source_,
+                                  {.batch_size = std::min(kMaxEvalBatch, batch),
+                                   .stop = [this] { return StopRequested(); }}));
   const absl::Time start = absl::Now();
   SwapInAverages();
   absl::StatusOr<Evaluation> evaluation = Evaluate(
       *model_, step_options_.compute_dtype, store_->device(), *loader,
-      [this] { return signals_->requested(); }, nullptr);
+      [this] { return StopRequested(); }, nullptr);
   SwapInAverages();
-  if (!evaluation.ok() || signals_->requested()) return evaluation.status();
+  if (StopRequested()) return absl::OkStatus();
+  RETURN_IF_ERROR(evaluation.status());
   evaluation_ = *evaluation;
   const double top1 = evaluation->top1();
   progress.Print(absl::StrFormat(
@@ -318,7 +323,6 @@ bool Run::EvaluationDue() const {
 }
 
 absl::Status Run::TrainToTheEnd() {
-  signals_.emplace();
   ASSIGN_OR_RETURN(log_, RunLog::Open(fs_, config_.output, state_.step));
   Progress progress(
       {.total_steps = total_steps(),
@@ -333,8 +337,10 @@ absl::Status Run::TrainToTheEnd() {
       RETURN_IF_ERROR(EvaluateAndSave(progress));
       last_step = absl::Now();
     }
-    if (state_.step == total_steps() || signals_->requested()) break;
-    ASSIGN_OR_RETURN(const std::optional<Batch> batch, loader_->Next());
+    if (state_.step == total_steps() || StopRequested()) break;
+    absl::StatusOr<std::optional<Batch>> next = loader_->Next();
+    if (absl::IsCancelled(next.status())) break;
+    ASSIGN_OR_RETURN(const std::optional<Batch> batch, std::move(next));
     CHECK(batch.has_value()) << "the loader ended at step " << state_.step;
     const double lr = schedule_.LearningRate(state_.step);
     const StepResult result = Step(*batch);

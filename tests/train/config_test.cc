@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "absl/strings/str_replace.h"
 #include "models/registry.h"
 #include "tests/data/data_testing.h"
 #include "train/memory.h"
@@ -83,6 +84,11 @@ TEST(CheckResumable, NamesEveryKeyThatChangesTheSteps) {
   now.data.workers = 9;
   now.train.keep_checkpoints = 7;
   EXPECT_TRUE(CheckResumable(DumpConfig(saved), DumpConfig(now)).ok());
+  // Written before there was this setting.
+  const std::string older =
+      absl::StrReplaceAll(DumpConfig(saved), {{"  skip_loss_above: 0\n", ""}});
+  EXPECT_NE(older, DumpConfig(saved));
+  EXPECT_TRUE(CheckResumable(older, DumpConfig(now)).ok());
   now.model = Unwrap(ParseYaml("{name: davit, depths: [1, 2], ffn: false}", "test"));
   now.train.seed = 43;
   const absl::Status status = CheckResumable(DumpConfig(saved), DumpConfig(now));
@@ -108,13 +114,19 @@ class Memory : public ::testing::Test {
 };
 
 TEST_F(Memory, CountsParametersByTheirBuffers) {
+  const double n = 28360168;
   config_.train.precision = "fp32";
-  EXPECT_EQ(EstimateStepMemory(*model_, config_).parameters, 28360168.0 * 16);
+  StepMemory memory = EstimateStepMemory(*model_, config_);
+  EXPECT_EQ(memory.parameters, 4 * n);
+  EXPECT_EQ(memory.gradients, 4 * n);
+  EXPECT_EQ(memory.optimizer, 8 * n);
   config_.train.precision = "bf16";
   config_.train.ema_decay = 0.9;
-  EXPECT_EQ(EstimateStepMemory(*model_, config_).parameters, 28360168.0 * 22);
+  memory = EstimateStepMemory(*model_, config_);
+  EXPECT_EQ(memory.parameters, 6 * n);
+  EXPECT_EQ(memory.optimizer, 12 * n);
   config_.optim.name = "sgd";
-  EXPECT_EQ(EstimateStepMemory(*model_, config_).parameters, 28360168.0 * 18);
+  EXPECT_EQ(EstimateStepMemory(*model_, config_).optimizer, 8 * n);
 }
 
 TEST_F(Memory, GrowsWithThePartOfABatch) {
@@ -122,18 +134,22 @@ TEST_F(Memory, GrowsWithThePartOfABatch) {
   config_.train.accumulate = 4;
   const StepMemory quarter = EstimateStepMemory(*model_, config_);
   EXPECT_DOUBLE_EQ(quarter.activations, whole.activations / 4);
+  EXPECT_DOUBLE_EQ(quarter.workspace, whole.workspace / 4);
   EXPECT_EQ(quarter.images, whole.images);
 }
 
-TEST_F(Memory, ErrorSaysWhatFits) {
+TEST_F(Memory, ErrorSaysWhatHoldsItAndWhatFits) {
   const StepMemory memory = EstimateStepMemory(*model_, config_);
+  const double of_batch = memory.activations + memory.workspace;
   EXPECT_EQ(Message(memory.total()), "fits");
-  EXPECT_THAT(Message(memory.total() - memory.activations / 3),
-              AllOf(HasSubstr("train.batch_size 128"), HasSubstr("train.accumulate=2 fits"),
-                    HasSubstr("checkpoint_blocks")));
-  EXPECT_THAT(Message(memory.total() - memory.activations * 0.9), HasSubstr("accumulate=16 fits"));
-  EXPECT_THAT(Message(memory.parameters * 1.01), HasSubstr("smaller data.image_size"));
-  EXPECT_THAT(Message(memory.parameters / 2), HasSubstr("smaller model"));
+  EXPECT_THAT(Message(memory.total() - of_batch / 3),
+              AllOf(HasSubstr("train.batch_size 128"), HasSubstr("\n  parameters "),
+                    HasSubstr("\n  gradients "), HasSubstr("\n  optimizer "),
+                    HasSubstr("\n  activations "), HasSubstr("\n  workspace "),
+                    HasSubstr("\ntrain.accumulate=2 fits"), HasSubstr("checkpoint_blocks")));
+  EXPECT_THAT(Message(memory.total() - of_batch * 0.9), HasSubstr("accumulate=16 fits"));
+  EXPECT_THAT(Message(memory.model() * 1.01), HasSubstr("smaller data.image_size"));
+  EXPECT_THAT(Message(memory.model() / 2), HasSubstr("smaller model"));
   config_.train.checkpoint_blocks = true;
   EXPECT_EQ(Message(memory.total() - memory.activations / 2), "fits");
 }

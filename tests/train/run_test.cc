@@ -15,7 +15,7 @@
 #include "core/check.h"
 #include "core/file_system.h"
 #include "core/json.h"
-#include "tests/data/data_testing.h"
+#include "tests/train/program_testing.h"
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/model_setup.h"
@@ -48,19 +48,8 @@ class Runs : public ::testing::Test {
  protected:
   void TearDown() override { on_write = nullptr; }
 
-  // The smoke configuration with everything that has a state, or draws random numbers, switched on.
   RunConfig Config(const std::string& name, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> overrides = {
-        "output=" + (folder_ / name), "train.epochs=2",  "train.log_every_steps=1",
-        "train.ema_decay=0.9",        "data.mixup=0.2",  "model.drop_path_rate=0.2",
-        "model.drop_rate=0.1",        "data.reprob=0.25"};
-    overrides.insert(overrides.end(), more.begin(), more.end());
-    RunConfig config;
-    const absl::Status read =
-        ReadConfigFile(JoinPath(TESSERA_SOURCE_DIR, "configs/smoke.yaml"), overrides, &config);
-    CHECK(read.ok()) << read;
-    config.data.root = "shards:" + JoinPath(TESSERA_SOURCE_DIR, "tests/data/cifar_smoke");
-    return config;
+    return SmokeConfig(folder_ / name, more);
   }
 
   // As if SIGTERM came when the log says that `step` is done, which is before what follows the
@@ -79,11 +68,8 @@ class Runs : public ::testing::Test {
   }
 
   void ExpectSameCheckpoint(const std::string& a, const std::string& b) const {
-    for (const char* name :
-         {"model.safetensors", "optimizer.safetensors", "ema.safetensors", "state.json"}) {
-      EXPECT_TRUE(Contents(JoinPath(a, name)) == Contents(JoinPath(b, name)))
-          << a << " and " << b << " differ in " << name;
-    }
+    EXPECT_TRUE(CheckpointBytes(folder_ / a) == CheckpointBytes(folder_ / b))
+        << a << " and " << b << " differ";
   }
   // Last and best checkpoint and everything that was measured.
   void ExpectSameRun(const std::string& a, const std::string& b) const {

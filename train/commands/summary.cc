@@ -49,11 +49,8 @@ absl::Status PrintSummary(const Options& options) {
               static_cast<long long>(batch), static_cast<long long>(config.train.accumulate),
               config.train.precision.c_str(), static_cast<long long>(size),
               static_cast<long long>(size));
-  std::printf(
-      "  %.1f GFLOP, about %s MiB: %s for parameters and optimizer, %s for activations, %s for "
-      "images\n",
-      6 * macs * static_cast<double>(batch) * 1e-9, MiB(memory.total()).c_str(),
-      MiB(memory.parameters).c_str(), MiB(memory.activations).c_str(), MiB(memory.images).c_str());
+  std::printf("  %.1f GFLOP, about %s MiB\n%s", 6 * macs * static_cast<double>(batch) * 1e-9,
+              MiB(memory.total()).c_str(), memory.ToTable().c_str());
   return absl::OkStatus();
 }
 
