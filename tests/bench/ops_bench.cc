@@ -12,6 +12,8 @@
 #include "tensor/ops/column_sum/column_sum.h"
 #include "tensor/ops/depthwise_conv/depthwise_conv.h"
 #include "tensor/ops/dropout/dropout.h"
+#include "tensor/ops/gelu_gate/gelu_gate.h"
+#include "tensor/ops/gelu_pool/gelu_pool.h"
 #include "tensor/ops/layer_norm/layer_norm.h"
 #include "tensor/ops/mean_pool/mean_pool.h"
 #include "tensor/ops/optimizer/optimizer.h"
@@ -220,6 +222,22 @@ void BM_BatchNormGradInput(benchmark::State& state) {
   Bytes(state, 3 * p.x.bytes());
 }
 BENCHMARK(BM_BatchNormGradInput)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_GeluGateBackward(benchmark::State& state) {
+  const DType dtype = DTypeArg(state, 0);
+  const Tensor dy = Random({kHidden}, dtype), x = Random({kHidden}, dtype);
+  const Tensor gate = Random({kHidden}, dtype);
+  for (auto _ : state) ops::GeluGateBackwardInPlace(dy, x, gate);
+  Bytes(state, 6 * x.bytes());
+}
+BENCHMARK(BM_GeluGateBackward)->Arg(0)->Arg(1)->UseRealTime();
+
+void BM_GeluPool(benchmark::State& state) {
+  const Tensor x = Random({8, 56, 56, 384}, DTypeArg(state, 0));
+  for (auto _ : state) benchmark::DoNotOptimize(ops::GeluPool(x, 7, 7));
+  Bytes(state, x.bytes());
+}
+BENCHMARK(BM_GeluPool)->Arg(0)->Arg(1)->UseRealTime();
 
 constexpr int64_t kParameters = 28'360'168;  // of DaViT-Tiny
 
