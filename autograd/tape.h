@@ -77,7 +77,7 @@ class GradContext {
 
 class Tape {
  public:
-  static constexpr int kMaxInputs = 8;
+  static constexpr int kMaxInputs = 9;
   static constexpr int kMaxOutputs = 3;
 
   Tape();  // becomes the thread's active tape; CHECKs that there is none

@@ -58,8 +58,10 @@ class Parameter {
 
   const Shape& shape() const { return shape_; }
   const Init& init() const { return init_; }
-  // Weight decay applies to matrices and kernels, not to biases and the parameters of norms.
-  bool decays() const { return shape_.rank() >= 2; }
+  // Weight decay applies to matrices and kernels, not to biases and the parameters of norms, nor to
+  // what a module excludes from it.
+  bool decays() const { return shape_.rank() >= 2 && !excluded_from_decay_; }
+  void ExcludeFromDecay() { excluded_from_decay_ = true; }
 
   const Tensor& value() const { return value_; }  // f32
   const Tensor& grad() const { return grad_; }    // f32; holds the gradient after Tape::Backward
@@ -71,6 +73,7 @@ class Parameter {
   friend class ParameterStore;
   Shape shape_;
   Init init_;
+  bool excluded_from_decay_ = false;
   Tensor value_;
   Tensor grad_;
   Tensor bf16_;
