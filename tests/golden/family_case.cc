@@ -103,6 +103,7 @@ class FamilyCase {
   }
   double Number(const Json& value) const;
   double Bound(const std::string& kind, double largest) const;
+  double Bf16GradientBound(bool zero, double norm) const;
 
   absl::Status CompareNames() const;
   absl::Status FindScaleOfGradients();
@@ -141,6 +142,11 @@ double FamilyCase::Bound(const std::string& kind, double largest) const {
   if (bf16_) return kBf16OutputBar * largest;
   const Json& t = tolerance_.at(kind);
   return Number(t.at("atol")) + t.at("rtol").get<double>() * largest;
+}
+
+// Of the gradient's norm, or of a thousandth of the whole gradient's where terms nearly cancel.
+double FamilyCase::Bf16GradientBound(bool zero, double norm) const {
+  return kBf16GradBar * (zero ? total_gradient_ : std::max(norm, 1e-3 * total_gradient_));
 }
 
 // Names and shapes of all parameters and buffers are the reference's.
@@ -259,7 +265,7 @@ absl::Status FamilyCase::CompareGradient(const std::string& name, const Values& 
     Values difference(gradient.size());
     for (size_t i = 0; i < gradient.size(); ++i) difference[i] = gradient[i] - expected[i];
     comparison_.Add("grad." + name, std::isinf(error) ? error : Norm(difference),
-                    kBf16GradBar * (zero ? total_gradient_ : Norm(expected)));
+                    Bf16GradientBound(zero, Norm(expected)));
     return absl::OkStatus();
   }
   if (!Has("gstat." + name)) return absl::OkStatus();
@@ -271,7 +277,7 @@ absl::Status FamilyCase::CompareGradient(const std::string& name, const Values& 
   const double error = Error(got, samples);
   if (bf16_) {
     comparison_.Add("gstat." + name, std::max(norm_error, error),
-                    kBf16GradBar * (zero ? total_gradient_ : expected[0]));
+                    Bf16GradientBound(zero, expected[0]));
     return absl::OkStatus();
   }
   const Json& norm = tolerance_.at("gstat").at("l2_norm");

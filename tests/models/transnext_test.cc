@@ -1,0 +1,220 @@
+#include "models/transnext.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "core/check.h"
+#include "models/registry.h"
+#include "tests/op_testing.h"
+
+namespace tessera {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::unique_ptr<ImageModel> Make(const std::string& name, const std::string& options) {
+  const auto node = ParseYaml(options, "test");
+  CHECK(node.ok()) << node.status();
+  auto model = (*FindModel(name))->create(*node);
+  CHECK(model.ok()) << model.status();
+  return *std::move(model);
+}
+
+// A narrow transnext of two stages, the second with attention among all positions.
+std::unique_ptr<ImageModel> MakeSmall(const std::string& more = "") {
+  return Make("transnext",
+              absl::StrCat("{embed_dims: [8, 32], num_heads: [1, 2], mlp_ratios: [2, 3], depths: "
+                           "[1, 2], num_classes: 5, img_size: 64",
+                           absl::StrContains(more, "sr_ratios") ? "" : ", sr_ratios: [4, 1]",
+                           absl::StrContains(more, "window_size") ? "" : ", window_size: [3, 0]",
+                           more.empty() ? "" : ", ", more, "}"));
+}
+
+struct Figures {
+  int64_t parameters;
+  int64_t image_size;
+  double gmacs;
+};
+
+const std::map<std::string, Figures>& Published() {
+  static const auto* const figures =
+      new std::map<std::string, Figures>{{"transnext_micro", {12'809'304, 224, 2.649}},
+                                         {"transnext_tiny", {28'258'960, 224, 5.711}},
+                                         {"transnext_small", {49'741'564, 224, 10.291}},
+                                         {"transnext_base", {89'721'496, 224, 18.300}},
+                                         {"transnext_micro_aaaa", {13'114'008, 256, 3.326}}};
+  return *figures;
+}
+
+double Gmacs(const ImageModel& model, int64_t size) {
+  double macs = 0;
+  for (const StageCost& cost : model.Costs(size, size)) macs += static_cast<double>(cost.macs);
+  return macs * 1e-9;
+}
+
+// Multiply-adds of the network behind position biases, which published figures count as if every
+// image had its own: one pass over the distinct distances of each block.
+double BiasGmacs(const ConfigNode& options, int64_t size) {
+  TransNextConfig c;
+  CHECK(ReadConfig(options, &c).ok());
+  double macs = 0;
+  for (size_t s = 0; s < c.depths.size(); ++s) {
+    const int64_t side = size / (int64_t{4} << s), cells = side / c.sr_ratios[s];
+    const auto distances = static_cast<double>(side + (cells - 1) * c.sr_ratios[s]);
+    macs += static_cast<double>(c.depths[s] * 512 * (2 + c.num_heads[s])) * distances * distances;
+  }
+  return macs * 1e-9;
+}
+
+TEST(TransNext, VariantsHaveThePublishedParametersAndMultiplyAdds) {
+  for (const auto& [name, figures] : Published()) {
+    SCOPED_TRACE(name);
+    const auto model = Make(name, "{}");
+    int64_t parameters = 0;
+    model->VisitParameters(
+        [&](const std::string&, Parameter& p) { parameters += p.shape().numel(); });
+    EXPECT_EQ(parameters, figures.parameters);
+    EXPECT_EQ((*FindModel(name))->image_size, figures.image_size);
+    const double gmacs =
+        Gmacs(*model, figures.image_size) + BiasGmacs(model->Options(), figures.image_size);
+    EXPECT_NEAR(gmacs, figures.gmacs, 0.005 * figures.gmacs);
+  }
+}
+
+TEST(TransNext, CostsNameEveryParameterOnce) {
+  const auto model = MakeSmall();
+  std::set<std::string> prefixes;
+  for (const StageCost& cost : model->Costs(64, 64)) {
+    EXPECT_TRUE(prefixes.insert(cost.name).second) << cost.name;
+    EXPECT_GE(cost.saved_f32 + cost.saved_compute, 0);
+  }
+  model->VisitParameters([&](const std::string& name, Parameter&) {
+    const int64_t owners =
+        std::count_if(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
+          return absl::string_view(name).substr(0, prefix.size() + 1) == prefix + ".";
+        });
+    EXPECT_EQ(owners, 1) << name;
+  });
+}
+
+TEST(TransNext, NamesParametersAsTheOfficialCheckpointsDo) {
+  int64_t entries = 0;
+  std::set<std::string> names;
+  Make("transnext_micro", "{}")->VisitParameters([&](const std::string& name, Parameter&) {
+    names.insert(name);
+    ++entries;
+  });
+  EXPECT_EQ(entries, 617);
+  for (const char* name :
+       {"patch_embed1.proj.weight", "patch_embed4.norm.bias", "block1.0.norm1.weight",
+        "block3.14.attn.relative_pos_bias_local", "block1.1.attn.sr.weight",
+        "block2.0.attn.cpb_fc1.weight", "block4.1.attn.qkv.bias", "block4.0.attn.temperature",
+        "block1.0.mlp.dwconv.dwconv.weight", "norm4.weight", "head.bias"}) {
+    EXPECT_EQ(names.count(name), 1u) << name;
+  }
+  EXPECT_EQ(names.count("block4.0.attn.kv.weight"), 0u);
+}
+
+TEST(TransNext, TrainsUnderEveryOption) {
+  for (const std::string options :
+       {"", "sr_ratios: [2, 2], window_size: [5, 3]", "sr_ratios: [1, 1]", "fixed_pool_size: 3",
+        "is_extrapolation: false", "is_extrapolation: false, fixed_pool_size: 2",
+        "pretrain_size: 32", "in_chans: 1", "num_classes: 1", "num_classes: 0",
+        "drop_path_rate: 0.5"}) {
+    SCOPED_TRACE(options);
+    const auto model = MakeSmall(options);
+    for (const bool bf16 : {false, true}) {
+      ParameterStore store(*model, 1, bf16);
+      const ForwardContext context = {.training = true,
+                                      .compute_dtype = bf16 ? DType::kBF16 : DType::kF32};
+      const int64_t width = model->num_classes() > 0 ? model->num_classes() : 32;
+      const Tensor images = RandomTensor({2, 37, 50, model->in_chans()}, DType::kF32, 2);
+      Tape tape;
+      store.Watch(tape, false);
+      const Tensor y = model->Forward(images, context);
+      ASSERT_EQ(y.shape(), Shape({2, width}));
+      for (int64_t i = 0; i < y.numel(); ++i) ASSERT_TRUE(std::isfinite(At(y, i)));
+      EXPECT_TRUE((*FindModel("transnext"))->create(model->Options()).ok());
+    }
+  }
+}
+
+TEST(TransNext, TakesImagesOfAnySize) {
+  for (const char* options : {"", "is_extrapolation: false"}) {
+    const auto model = MakeSmall(options);
+    const ParameterStore store(*model, 1, true);
+    for (const auto& [h, w] : std::vector<std::pair<int64_t, int64_t>>{
+             {1, 1}, {1, 40}, {3, 2}, {5, 5}, {16, 16}, {31, 33}, {64, 12}, {64, 64}}) {
+      SCOPED_TRACE(absl::StrCat(options, " ", h, "x", w));
+      const Tensor images = RandomTensor({2, h, w, 3}, DType::kF32, 3);
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        const Tensor y = model->Forward(images, {.compute_dtype = dtype});
+        ASSERT_EQ(y.shape(), Shape({2, 5}));
+        for (int64_t i = 0; i < y.numel(); ++i) EXPECT_TRUE(std::isfinite(At(y, i)));
+      }
+      const std::vector<StageCost> costs = model->Costs(h, w);
+      EXPECT_EQ(costs[0].output, Shape({(h + 3) / 4, (w + 3) / 4, 8}));
+      EXPECT_EQ(costs[3].output, Shape({((h + 3) / 4 + 1) / 2, ((w + 3) / 4 + 1) / 2, 32}));
+    }
+  }
+}
+
+TEST(TransNext, TreatsImagesOfABatchAlone) {
+  const auto model = MakeSmall("drop_path_rate: 0.4");
+  const ParameterStore store(*model, 1, false);
+  const Tensor images = RandomTensor({5, 40, 33, 3}, DType::kF32, 4);
+  for (const bool training : {false, true}) {
+    ForwardContext context = {.training = training, .seed = 3, .step = 2};
+    const Tensor whole = model->Forward(images, context);
+    for (int64_t i = 0; i < 5; ++i) {
+      context.first_sample = i;
+      const Tensor alone = model->Forward(images.Slice(i, i + 1), context);
+      for (int64_t j = 0; j < 5; ++j) EXPECT_NEAR(At(alone, j), At(whole, 5 * i + j), 1e-4);
+    }
+  }
+}
+
+TEST(TransNext, MakesTheSameBiasesForItsOwnImageSizeInBothModes) {
+  const auto anew = MakeSmall(), resized = MakeSmall("is_extrapolation: false");
+  const ParameterStore anew_store(*anew, 1, false), resized_store(*resized, 1, false);
+  const auto outputs_differ = [&](int64_t side) {
+    const Tensor images = RandomTensor({1, side, side, 3}, DType::kF32, 6);
+    const Tensor a = anew->Forward(images, {}), b = resized->Forward(images, {});
+    return std::memcmp(a.raw(), b.raw(), a.bytes()) != 0;
+  };
+  EXPECT_FALSE(outputs_differ(64));
+  EXPECT_TRUE(outputs_differ(96));
+}
+
+TEST(TransNext, BadOptionsAreErrorsThatNameThem) {
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"{depths: []}", "depths: "},
+      {"{depths: [1, 0, 1, 1]}", "depths[1]"},
+      {"{depths: [1, 1]}", "embed_dims: expected one entry for each of the 2 stages"},
+      {"{sr_ratios: [8, 4, 2]}", "sr_ratios: expected one entry"},
+      {"{num_heads: [5, 4, 8, 16]}", "48 channels of stage 0 do not divide into 5 heads"},
+      {"{window_size: [3, 4, 3, 3]}", "window_size: expected an odd number in stage 1, found 4"},
+      {"{mlp_ratios: [8, 0.001, 4, 4]}", "mlp_ratios: leaves no hidden channel in stage 1"},
+      {"{pretrain_size: 32}", "pretrain_size: at least 64 with 4 stages"},
+      {"{img_size: 0}", "img_size"},
+      {"{fixed_pool_size: -1}", "fixed_pool_size"},
+      {"{drop_path_rate: 1.5}", "drop_path_rate"},
+      {"{sr_ratio: [1]}", "did you mean 'sr_ratios'?"}};
+  for (const auto& [yaml, message] : cases) {
+    SCOPED_TRACE(yaml);
+    const auto node = ParseYaml(yaml, "a.yaml");
+    ASSERT_TRUE(node.ok());
+    const auto model = (*FindModel("transnext_micro"))->create(*node);
+    ASSERT_FALSE(model.ok());
+    EXPECT_THAT(std::string(model.status().message()), HasSubstr(message));
+    EXPECT_THAT(std::string(model.status().message()), HasSubstr("a.yaml"));
+  }
+}
+
+}  // namespace
+}  // namespace tessera
