@@ -1,17 +1,11 @@
 #include "core/cuda/column_sums.h"
 #include "core/cuda/elementwise.h"
 #include "tensor/ops/activation/activation_kernel.h"
+#include "tensor/ops/activation/gelu_cuda.h"
 #include "tensor/ops/float_types.h"
 
 namespace tessera {
 namespace {
-
-constexpr float kSqrtHalf = 0.70710678118654752f;
-constexpr float kInverseSqrtTwoPi = 0.39894228040143268f;
-
-// Phi(x) = erfc(-x / sqrt 2) / 2, which keeps its relative precision where it is small. At minus
-// infinity, x Phi(x) is its limit.
-DEVICE float NormalCdf(float x) { return 0.5f * erfcf(-x * kSqrtHalf); }
 
 // Bounds that keep e^-u of a sigmoid finite, as infinities would make NaNs of their products; a NaN
 // gets through.
@@ -35,8 +29,7 @@ constexpr float kCubic = 0.044715f * kLinear;
 template <Activation kActivation>
 DEVICE float Activate(float x) {
   if constexpr (kActivation == Activation::kGelu) {
-    const float cdf = NormalCdf(x);
-    return cdf == 0.0f ? 0.0f : x * cdf;
+    return GeluOf(x);
   } else if constexpr (kActivation == Activation::kGeluTanh) {
     const float low = AtLeast(-kGeluTanhBound, x);
     return low * Sigmoid(low * (kLinear + kCubic * low * low));
@@ -57,8 +50,7 @@ DEVICE float Activate(float x) {
 template <Activation kActivation>
 DEVICE float Derivative(float x) {
   if constexpr (kActivation == Activation::kGelu) {
-    const float density = kInverseSqrtTwoPi * expf(-0.5f * x * x);
-    return NormalCdf(x) + (density == 0.0f ? 0.0f : x * density);
+    return GeluDerivativeOf(x);
   } else if constexpr (kActivation == Activation::kGeluTanh) {
     x = Within(kGeluTanhBound, x);
     return GatedDerivative(x * (kLinear + kCubic * x * x), x * (kLinear + 3.0f * kCubic * x * x));
