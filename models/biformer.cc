@@ -48,7 +48,8 @@ class BlockMlp : public Module {
         out_(AddChild<layers::Linear>(second, hidden, dim, Options(hidden, pointwise))) {}
 
   Tensor Forward(const Tensor& x) const {
-    return tessera::Mlp(x, in_.weight(x.dtype()), in_.bias(), out_.weight(x.dtype()), out_.bias());
+    return tessera::Mlp(x, in_.weight(x.dtype()), in_.bias(), out_.weight(x.dtype()), out_.bias(),
+                        Activation::kGelu);
   }
 
  private:
@@ -231,8 +232,7 @@ BiFormer::BiFormer(const BiFormerConfig& config) : config_(config) {
     }
     return;
   }
-  norm_ =
-      &AddChild<layers::BatchNorm>("norm", config.embed_dim.back(), NormOptions(config));
+  norm_ = &AddChild<layers::BatchNorm>("norm", config.embed_dim.back(), NormOptions(config));
   if (config.num_classes > 0) {
     head_ = &AddChild<layers::Linear>("head", config.embed_dim.back(), config.num_classes);
   }

@@ -66,7 +66,7 @@ Tensor LinearGradients(const GradContext& g, Input w_input, Input b_input, const
                        const Tensor& x, const Tensor& w) {
   if (g.wants(w_input)) {
     const GradDest dw = g.Dest(w_input);
-    ops::LinearGradWeight(dy, x, dw.tensor.Reshape(w.shape()), dw.accumulate);
+    ops::LinearGradWeight(dy, x, dw.tensor, dw.accumulate);
   }
   if (g.wants(b_input)) {
     const GradDest db = g.Dest(b_input);

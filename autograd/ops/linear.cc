@@ -24,8 +24,7 @@ Tensor Linear(const Tensor& x, const Tensor& w, const Tensor& bias, DType out_dt
            dy = ops::Cast(dy, x.dtype());
            if (g.wants(1)) {
              const GradDest dw = g.Dest(1);
-             // The leaf of a convolution 1x1 has two more dimensions.
-             ops::LinearGradWeight(dy, x, dw.tensor.Reshape(w.shape()), dw.accumulate);
+             ops::LinearGradWeight(dy, x, dw.tensor, dw.accumulate);
            }
            if (g.wants(0)) {
              const GradDest dx = g.Dest(0);

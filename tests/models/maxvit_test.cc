@@ -1,0 +1,231 @@
+#include "models/maxvit.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "core/check.h"
+#include "models/registry.h"
+#include "tests/op_testing.h"
+
+namespace tessera {
+namespace {
+
+using ::testing::HasSubstr;
+
+absl::StatusOr<std::unique_ptr<ImageModel>> Create(const std::string& name,
+                                                   const std::string& options) {
+  const auto node = ParseYaml(options, "test");
+  CHECK(node.ok()) << node.status();
+  return (*FindModel(name))->create(*node);
+}
+
+std::unique_ptr<ImageModel> Make(const std::string& name, const std::string& options) {
+  auto model = Create(name, options);
+  CHECK(model.ok()) << model.status();
+  return *std::move(model);
+}
+
+// Two narrow stages with windows of 2 x 3, for images of 16 x 24, with more options.
+std::string Small(const std::string& more) {
+  return absl::StrCat(
+      "{embed_dim: [8, 16], depths: [1, 2], stem_width: [4, 8], num_classes: 5, "
+      "head_hidden_size: 16, transformer_cfg: {dim_head: 4, window_size: [2, 3], grid_size: [2, "
+      "3]}",
+      more.empty() ? "" : ", ", more, "}");
+}
+
+bool SameBits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
+}
+
+struct Figures {
+  int64_t parameters;
+  int64_t buffers;
+  double gmacs;
+};
+
+int64_t BufferSize(ImageModel& model) {
+  int64_t size = 0;
+  model.VisitBuffers([&](const std::string&, Buffer& b) {
+    if (b.dtype() == DType::kF32) size += b.shape().numel();
+  });
+  return size;
+}
+
+TEST(MaxVit, VariantsHaveThePublishedParametersAndMultiplyAdds) {
+  const std::map<std::string, Figures> published = {
+      {"maxvit_tiny_tf_224", {30'916'528, 47'616, 5.55}},
+      {"maxvit_tiny_tf_384", {30'977'008, 47'616, 17.39}},
+      {"maxvit_tiny_tf_512", {31'049'584, 47'616, 33.25}},
+      {"maxvit_small_tf_224", {68'927'956, 71'296, 11.59}},
+      {"maxvit_small_tf_384", {69'018'676, 71'296, 35.67}},
+      {"maxvit_base_tf_224", {119'467'708, 147'328, 23.92}},
+      {"maxvit_base_tf_512", {119'876'380, 147'328, 137.41}},
+      {"maxvit_large_tf_224", {211'785'560, 196'608, 43.52}},
+      {"maxvit_large_tf_384", {212'033'240, 196'608, 132.09}},
+      {"maxvit_xlarge_tf_384", {475'323'472, 294'912, 292.08}}};
+  for (const auto& [name, figures] : published) {
+    SCOPED_TRACE(name);
+    const auto model = Make(name, "{}");
+    int64_t parameters = 0;
+    model->VisitParameters(
+        [&](const std::string&, Parameter& p) { parameters += p.shape().numel(); });
+    EXPECT_EQ(parameters, figures.parameters);
+    EXPECT_EQ(BufferSize(*model), figures.buffers);
+    double macs = 0;
+    const int64_t size = (*FindModel(name))->image_size;
+    for (const StageCost& cost : model->Costs(size, size)) macs += static_cast<double>(cost.macs);
+    // The published figures count the products by which the position bias is looked up there.
+    EXPECT_NEAR(macs * 1e-9, figures.gmacs, 0.012 * figures.gmacs);
+    EXPECT_TRUE(model->CheckImageSize(size, size).ok());
+  }
+}
+
+TEST(MaxVit, OtherFamilyHasThePublishedParameters) {
+  for (const auto& [name, expected] :
+       std::map<std::string, int64_t>{{"maxvit_nano_rw_256", 15'451'148},
+                                      {"maxvit_tiny_rw_224", 29'057'312},
+                                      {"maxvit_rmlp_pico_rw_256", 7'515'980},
+                                      {"maxvit_rmlp_nano_rw_256", 15'501'452},
+                                      {"maxvit_rmlp_tiny_rw_256", 29'148'896},
+                                      {"maxvit_rmlp_base_rw_224", 116'135'788},
+                                      {"maxvit_rmlp_base_rw_384", 116'135'788}}) {
+    int64_t parameters = 0;
+    Make(name, "{}")->VisitParameters([&](const std::string&, Parameter& p) {
+      parameters += p.shape().numel();
+    });
+    EXPECT_EQ(parameters, expected) << name;
+  }
+}
+
+TEST(MaxVit, CostsNameEveryParameterOnce) {
+  for (const char* options : {"", "head_hidden_size: 0"}) {
+    const auto model = Make("maxvit", Small(options));
+    std::set<std::string> prefixes;
+    for (const StageCost& cost : model->Costs(16, 24)) {
+      EXPECT_TRUE(prefixes.insert(cost.name).second) << cost.name;
+    }
+    model->VisitParameters([&](const std::string& name, Parameter&) {
+      EXPECT_EQ(std::count_if(
+                    prefixes.begin(), prefixes.end(),
+                    [&](const std::string& prefix) { return name.rfind(prefix + ".", 0) == 0; }),
+                1)
+          << name;
+    });
+  }
+}
+
+TEST(MaxVit, TrainsUnderEveryOption) {
+  for (const char* options :
+       {"", "stem_bias: false", "head_hidden_size: 0", "num_classes: 0", "in_chans: 1",
+        "drop_rate: 0.5", "drop_path_rate: 0.5", "conv_cfg: {expand_output: false}",
+        "conv_cfg: {output_bias: false}", "conv_cfg: {act_layer: silu}", "conv_cfg: {padding: ''}",
+        "conv_cfg: {norm_frozen: true}", "conv_cfg: {attn_ratio: 1}",
+        "transformer_cfg: {dim_head: 4, window_size: [2, 3], grid_size: [1, 1], head_first: true}",
+        "transformer_cfg: {dim_head: 8, window_size: [1, 3], grid_size: [2, 1], rel_pos_type: "
+        "bias, "
+        "act_layer: gelu}",
+        "transformer_cfg: {dim_head: 4, window_size: [2, 3], grid_size: [2, 3], rel_pos_type: "
+        "mlp}"}) {
+    SCOPED_TRACE(options);
+    ConfigNode node = *ParseYaml(Small(""), "test");
+    MergeNode(*ParseYaml(absl::StrCat("{", options, "}"), "test"), &node);
+    auto created = (*FindModel("maxvit"))->create(node);
+    ASSERT_TRUE(created.ok()) << created.status();
+    ImageModel& model = **created;
+    for (const bool bf16 : {false, true}) {
+      ParameterStore store(model, 1, bf16);
+      const ForwardContext context = {.training = true,
+                                      .compute_dtype = bf16 ? DType::kBF16 : DType::kF32};
+      const Tensor images = RandomTensor({2, 16, 24, model.in_chans()}, DType::kF32, 2);
+      Tape tape;
+      store.Watch(tape, false);
+      const Tensor y = model.Forward(images, context);
+      ASSERT_EQ(y.dim(0), 2);
+      for (int64_t i = 0; i < y.numel(); ++i) ASSERT_TRUE(std::isfinite(At(y, i)));
+      EXPECT_TRUE((*FindModel("maxvit"))->create(model.Options()).ok());
+    }
+  }
+}
+
+TEST(MaxVit, EvaluatesImagesOfABatchAlone) {
+  const auto model = Make("maxvit", Small("drop_path_rate: 0.4"));
+  const ParameterStore store(*model, 1, false);
+  const Tensor images = RandomTensor({3, 16, 24, 3}, DType::kF32, 4);
+  const Tensor whole = model->Forward(images, {});
+  for (int64_t i = 0; i < 3; ++i) {
+    const Tensor alone = model->Forward(images.Slice(i, i + 1), {});
+    for (int64_t j = 0; j < 5; ++j) EXPECT_NEAR(At(alone, j), At(whole, 5 * i + j), 1e-4);
+  }
+}
+
+TEST(MaxVit, CheckpointedBlocksGiveTheSameBitsAndMoveStatisticsOnce) {
+  const auto run = [](bool checkpoint) {
+    const auto model = Make("maxvit", Small("drop_path_rate: 0.3"));
+    ParameterStore store(*model, 1, true);
+    ForwardContext context = {.training = true,
+                              .compute_dtype = DType::kBF16,
+                              .checkpoint_blocks = checkpoint,
+                              .seed = 3};
+    Tape tape;
+    store.Watch(tape, false);
+    Tensor y = model->Forward(RandomTensor({4, 16, 24, 3}, DType::kF32, 2), context);
+    Tensor loss = Tensor::Zeros({}, DType::kF32);
+    Record("first", {&y}, {&loss}, [shape = y.shape()](GradContext& g) {
+      const Tensor dy = Tensor::Zeros(shape, DType::kF32);
+      dy.data<float>()[0] = 1;
+      g.Add(0, dy);
+    });
+    tape.Backward(loss);
+    return std::vector<Tensor>{y.Clone(), store.grads().Clone(), store.values().Clone(),
+                               store.counters().Clone()};
+  };
+  const auto plain = run(false), checkpointed = run(true);
+  for (size_t k = 0; k < plain.size(); ++k) {
+    EXPECT_TRUE(SameBits(plain[k], checkpointed[k])) << "result " << k;
+  }
+}
+
+TEST(MaxVit, ImagesThatDoNotDivideIntoWindowsAreErrorsThatSayWhatDoes) {
+  const auto model = Make("maxvit_tiny_tf_224", "{num_classes: 1}");
+  EXPECT_TRUE(model->CheckImageSize(448, 224).ok());
+  const std::string error(model->CheckImageSize(256, 256).message());
+  EXPECT_THAT(error, HasSubstr("64x64 in stage 0"));
+  EXPECT_THAT(error, HasSubstr("multiples of 224x224"));
+  EXPECT_THAT(error, HasSubstr("model.transformer_cfg.window_size=[8, 8]"));
+  const auto symmetric = Make("maxvit", Small("conv_cfg: {padding: ''}"));
+  EXPECT_THAT(std::string(symmetric->CheckImageSize(15, 23).message()), HasSubstr("padding=same"));
+}
+
+TEST(MaxVit, BadOptionsAreErrorsThatNameThem) {
+  for (const auto& [options, expected] : std::map<std::string, std::string>{
+           {"{depths: [], embed_dim: []}", "depths: "},
+           {"{depths: [1]}", "embed_dim: expected one entry"},
+           {"{stem_width: [3]}", "stem_width: expected two"},
+           {"{embed_dim: [33, 64, 64, 64]}", "embed_dim: 33 channels"},
+           {"{transformer_cfg: {window_size: [7]}}", "window_size: expected two"},
+           {"{conv_cfg: {attn_ratio: 0.0001}}", "attn_ratio: leaves"},
+           {"{conv_cfg: {act_layer: relu}}", "act_layer"}}) {
+    const auto model = Create("maxvit", options);
+    ASSERT_FALSE(model.ok()) << options;
+    EXPECT_THAT(std::string(model.status().message()), HasSubstr(expected));
+  }
+}
+
+TEST(MaxVit, TablesOfAnotherWindowAreResized) {
+  const ModelVariant& variant = **FindModel("maxvit_tiny_tf_384");
+  const std::string name = "stages.0.blocks.0.attn_grid.attn.rel_pos.relative_position_bias_table";
+  const Tensor table = RandomTensor({2, 13, 13}, DType::kF32, 1);
+  const auto resized = variant.resize_weight(name, table, {2, 23, 23});
+  ASSERT_TRUE(resized.has_value());
+  EXPECT_EQ(resized->shape(), Shape({2, 23, 23}));
+  EXPECT_FALSE(variant.resize_weight("head.fc.weight", table, {2, 23, 23}).has_value());
+}
+
+}  // namespace
+}  // namespace tessera
