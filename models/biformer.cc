@@ -145,11 +145,12 @@ class BiFormer::Downsample : public Module {
     Tensor x = exact_input_ || steps_[0].norm != nullptr ? in : Cast(in, context.compute_dtype);
     for (size_t i = 0; i < steps_.size(); ++i) {
       const Step& step = steps_[i];
-      const DType out = i + 1 == steps_.size() ? DType::kF32 : context.compute_dtype;
       if (step.norm != nullptr) {
-        x = step.norm->Forward(x, step.activation, context, out);
+        const bool last = i + 1 == steps_.size();
+        x = step.norm->Forward(x, step.activation, context,
+                               last ? DType::kF32 : context.compute_dtype);
       } else {
-        x = step.conv->Forward(x, step.geometry, x.dtype() == DType::kF32 ? DType::kF32 : out);
+        x = step.conv->Forward(x, step.geometry, DType::kF32);
       }
     }
     context.Tap(*this, x);
@@ -240,20 +241,25 @@ BiFormer::BiFormer(const BiFormerConfig& config) : config_(config) {
 
 std::vector<Tensor> BiFormer::ForwardFeatures(const Tensor& images,
                                               const ForwardContext& context) const {
-  CHECK(images.rank() == 4 && images.dim(3) == config_.in_chans && images.numel() > 0)
-      << "BiFormer: images " << images.shape() << ", expected [B, H, W, " << config_.in_chans
-      << "]";
   std::vector<Tensor> features;
   Tensor x = images;
   for (size_t s = 0; s < stages_.size(); ++s) {
-    x = stages_[s]->Forward(downsamples_[s]->Forward(x, context), context);
+    x = ForwardStage(s, x, context);
     features.push_back(extra_norms_.empty() ? x : extra_norms_[s]->Forward(x, DType::kF32));
   }
   return features;
 }
 
+Tensor BiFormer::ForwardStage(size_t stage, const Tensor& x, const ForwardContext& context) const {
+  CHECK(stage > 0 || (x.rank() == 4 && x.dim(3) == config_.in_chans && x.numel() > 0))
+      << "BiFormer: images " << x.shape() << ", expected [B, H, W, " << config_.in_chans << "]";
+  return stages_[stage]->Forward(downsamples_[stage]->Forward(x, context), context);
+}
+
 Tensor BiFormer::Forward(const Tensor& images, const ForwardContext& context) const {
-  Tensor x = ForwardFeatures(images, context).back();
+  Tensor x = images;
+  for (size_t s = 0; s < stages_.size(); ++s) x = ForwardStage(s, x, context);
+  if (!extra_norms_.empty()) x = extra_norms_.back()->Forward(x, DType::kF32);
   if (norm_ != nullptr) {
     x = norm_->Forward(x, Activation::kNone, context, DType::kF32);
     context.Tap(*norm_, x);

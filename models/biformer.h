@@ -74,6 +74,8 @@ class BiFormer : public ImageModel {
   class Downsample;
   class Stage;
 
+  Tensor ForwardStage(size_t stage, const Tensor& x, const ForwardContext& context) const;
+
   BiFormerConfig config_;
   std::vector<const Downsample*> downsamples_;
   std::vector<const Stage*> stages_;

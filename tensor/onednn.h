@@ -2,8 +2,11 @@
 #ifndef TESSERA_TENSOR_ONEDNN_H_
 #define TESSERA_TENSOR_ONEDNN_H_
 
+#include <oneapi/dnnl/dnnl_debug.h>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <vector>
 
+#include "core/check.h"
 #include "core/dtype.h"
 #include "tensor/tensor.h"
 
@@ -28,6 +31,14 @@ inline dnnl::memory::data_type OneDnnType(DType dtype) {
 inline bool OneDnnHasBf16() {
   static const bool has = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
   return has;
+}
+
+// Runs a primitive on its arguments. Unlike primitive::execute it copies nothing to the heap.
+inline void OneDnnExecute(const dnnl::primitive& primitive,
+                          const std::vector<dnnl_exec_arg_t>& arguments) {
+  const dnnl_status_t status = dnnl_primitive_execute(
+      primitive.get(), OneDnnStream().get(), static_cast<int>(arguments.size()), arguments.data());
+  CHECK_EQ(status, dnnl_success) << dnnl_status2str(status);
 }
 
 // Scratchpads come from our allocator (scratchpad_mode::user), so that a repeated step allocates

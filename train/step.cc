@@ -41,22 +41,21 @@ double ComputeGradients(const ImageModel& model, ParameterStore& store, const St
   context.step = step;
 
   const Device device = store.device();
-  std::vector<Tensor> losses;
+  const Tensor losses = Tensor::Empty({options.accumulate}, DType::kF32, device);
   for (int64_t begin = 0; begin < batch; begin += part) {
     context.first_sample = begin;
     Tape tape;
     store.Watch(tape, /*accumulate=*/begin > 0);
     const Tensor logits = model.Forward(images.Slice(begin, begin + part).To(device), context);
     const Tensor loss = SoftmaxCrossEntropy(logits, targets.Slice(begin, begin + part).To(device));
-    losses.push_back(loss.Detach());
+    losses.Slice(begin / part, begin / part + 1).CopyFrom(loss.Reshape({1}));
     tape.Backward(loss, 1.0f / static_cast<float>(options.accumulate));
   }
   // Only here, with all of it under way, a step waits for its device; then for the gradient's norm.
+  const Tensor on_host = losses.To(Device::kCpu);
   double sum = 0;
-  for (const Tensor& loss : losses) {
-    sum += *loss.To(Device::kCpu).data<float>() / static_cast<double>(options.accumulate);
-  }
-  return sum;
+  for (int64_t i = 0; i < options.accumulate; ++i) sum += on_host.data<float>()[i];
+  return sum / static_cast<double>(options.accumulate);
 }
 
 StepResult TrainStep(const ImageModel& model, ParameterStore& store, Optimizer& optimizer,

@@ -18,8 +18,8 @@ struct Problem {
   int64_t batch, positions, q_stride, kv_stride, pooled_stride, channels;
   int height, width, num_heads, d, window, radius, slots, pooled;
   int queries;  // of a tile
-  int tiles;
-  int64_t images;  // of a block
+  int tiles = 0;
+  int64_t images = 0;  // of a block
   const float* temperature;
   const float* query_embedding;
   const float* local_bias;

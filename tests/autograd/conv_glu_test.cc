@@ -1,7 +1,7 @@
 #include "autograd/ops/conv_glu.h"
 
+#include "autograd/ops/activation.h"
 #include "autograd/ops/depthwise_conv.h"
-#include "autograd/ops/gelu.h"
 #include "autograd/ops/linear.h"
 #include "tests/gradcheck.h"
 
@@ -47,7 +47,7 @@ Tensor Separate(const std::vector<Tensor>& in, DType dtype) {
   const Tensor a = Linear(in[0], half(in[1], 0), half(in[2], 0), dtype);
   const Tensor g = Linear(in[0], half(in[1], 1), half(in[2], 1), dtype);
   const Tensor conv = DepthwiseConv(a, in[3], in[4], {1, 1, 1, 1, 1}, /*residual=*/false);
-  const Tensor active = Gelu(conv);
+  const Tensor active = Activate(conv, Activation::kGelu);
   const Tensor gated = Tensor::Empty(active.shape(), dtype);
   for (int64_t i = 0; i < gated.numel(); ++i) Set(gated, i, At(active, i) * At(g, i));
   return Linear(gated, in[5], in[6], dtype);

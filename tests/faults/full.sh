@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All cases of the tests of faults, where ctest runs a few, and a million executions of each fuzz target. Prints a
-# table of results; takes an hour or two.
+# table of results; takes about two hours.
 #
 #   tests/faults/full.sh [NAME...]        NAME: kills, system_calls, damaged_checkpoints, signals, data_wait,
 #                                         same_bits, growth, bad_samples, fuzz; without one all of them
@@ -14,7 +14,7 @@ tests="kills system_calls damaged_checkpoints signals data_wait same_bits growth
 executions=${EXECUTIONS:-1000000}
 table=$(mktemp)
 trap 'rm -f "$table"' EXIT
-export TESSERA_FAULTS_TABLE=$table OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+export TESSERA_FAULTS_TABLE=$table OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 status=0
 
 # row FAULT CASES RESULT

@@ -88,9 +88,12 @@ TEST(Growth, IsNoneInALongRun) {
                            collected.list.end());
   for (const Sample& s : list) EXPECT_EQ(s.files, list.front().files) << s.hours;
   const double growth = list.back().mib - list.front().mib, slope = MibPerHour(list);
-  // A leak of a few dozen bytes per step would show in a short run as well.
-  EXPECT_LT(growth, 0.5);
-  if (faults::AllCases()) EXPECT_LT(slope, 1.0);
+  // In a short run, a leak of some kilobytes per step shows; the memory of a process grows by
+  // pages.
+  EXPECT_LT(growth, 2.0);
+  if (faults::AllCases()) {
+    EXPECT_LT(slope, 1.0);
+  }
   faults::Report("steps of a tiny model", collected.steps,
                  absl::StrFormat("memory %+.3f MiB/h (%.2f to %.2f MiB), %d open files throughout",
                                  slope, list.front().mib, list.back().mib, list.front().files));

@@ -110,6 +110,13 @@ std::vector<Subject> Subjects() {
       "0.3, drop_rate: 0.1}";
   return {{"davit", "davit", davit, 33, false, {.clip_grad = 1}},
           {"davit_bf16", "davit", davit, 64, true, {.compute_dtype = DType::kBF16}},
+          {"biformer",
+           "biformer",
+           "{depth: [1, 2], embed_dim: [16, 32], head_dim: 8, mlp_ratios: [3, 2], n_win: [2, 2], "
+           "topks: [2, -2], drop_path_rate: 0.2, num_classes: 4}",
+           32,
+           false,
+           {}},
           {"davit_in_parts",
            "davit",
            davit,

@@ -32,16 +32,22 @@ namespace {
 
 constexpr int64_t kSteps = 20;
 
-// What the runs train: one of each family that has a state or an order of its own.
+// What the runs train: whatever has a state or an order of its own.
 struct Subject {
   std::string name;
   Arguments overrides;
+  std::string model = "";  // YAML; empty: that of the smoke configuration
 };
 const std::vector<Subject>& Subjects() {
   static const auto* const subjects = new std::vector<Subject>{
       {"fp32", {"train.precision=fp32"}},
       {"bf16", {"train.precision=bf16"}},
       {"accumulated", {"train.accumulate=3", "train.checkpoint_blocks=true"}},
+      // With running statistics.
+      {"biformer",
+       {"train.precision=fp32"},
+       "{name: biformer, depth: [1, 2], embed_dim: [16, 32], head_dim: 8, mlp_ratios: [3, 2], "
+       "n_win: [2, 2], topks: [2, -2], drop_path_rate: 0.2}"},
   };
   return *subjects;
 }
@@ -52,7 +58,9 @@ class SameBits : public ::testing::TestWithParam<Subject> {
     Arguments overrides = GetParam().overrides;
     overrides.insert(overrides.end(), {"train.batch_size=30", "train.epochs=2"});
     overrides.insert(overrides.end(), more.begin(), more.end());
-    return SmokeConfig(folder_ / name, overrides);
+    RunConfig config = SmokeConfig(folder_ / name, overrides);
+    if (!GetParam().model.empty()) config.model = Unwrap(ParseYaml(GetParam().model, "test"));
+    return config;
   }
   // Last and best checkpoint.
   std::string Bytes(const std::string& name) const {

@@ -30,8 +30,8 @@ awk '$3 ~ /^\// { print $3 }' <<<"$libraries" | sort -u |
   grep -vE '/(libc|libm|libdl|librt|libpthread|ld-linux[^/]*|libcuda|libcudart|libcublas|libcublasLt)\.so' |
   xargs cp -L -t "$bundle.new/lib"
 strip "$bundle.new"/bin/* "$bundle.new"/lib/*
-# Half of all bytes, and mostly code for other processors.
-gzip -9 "$bundle.new"/lib/libdnnl.so.*
+# Most of all bytes, and much of it code for other processors.
+gzip "$bundle.new"/lib/*
 cp -r tests/golden/cases "$bundle.new/golden"
 cp tests/gpu/run.sh "$bundle.new"
 

@@ -27,12 +27,12 @@ std::unique_ptr<ImageModel> Make(const std::string& name, const std::string& opt
 
 // A narrow transnext of two stages, the second with attention among all positions.
 std::unique_ptr<ImageModel> MakeSmall(const std::string& more = "") {
-  return Make("transnext",
-              absl::StrCat("{embed_dims: [8, 32], num_heads: [1, 2], mlp_ratios: [2, 3], depths: "
-                           "[1, 2], num_classes: 5, img_size: 64",
-                           absl::StrContains(more, "sr_ratios") ? "" : ", sr_ratios: [4, 1]",
-                           absl::StrContains(more, "window_size") ? "" : ", window_size: [3, 0]",
-                           more.empty() ? "" : ", ", more, "}"));
+  ConfigNode options = *ParseYaml(
+      "{embed_dims: [8, 32], num_heads: [1, 2], mlp_ratios: [2, 3], depths: [1, 2], "
+      "num_classes: 5, img_size: 64, sr_ratios: [4, 1], window_size: [3, 0]}",
+      "test");
+  MergeNode(*ParseYaml(absl::StrCat("{", more, "}"), "test"), &options);
+  return Make("transnext", DumpYaml(options));
 }
 
 struct Figures {

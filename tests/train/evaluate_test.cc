@@ -130,7 +130,8 @@ TEST(Evaluate, MeasuresCalibration) {
   const TableModel model({{x, 0}, {x, 0}, {x, 0}, {x, 0}});
   const auto error = [&](const std::vector<int64_t>& labels) {
     TableLoader loader(labels, 4);
-    return Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr)).calibration_error();
+    return Unwrap(Evaluate(model, DType::kF32, Device::kCpu, loader, nullptr, nullptr))
+        .calibration_error();
   };
   EXPECT_NEAR(error({0, 0, 0, 1}), 0, 1e-5);
   EXPECT_NEAR(error({0, 0, 1, 1}), 25, 1e-5);
@@ -138,7 +139,7 @@ TEST(Evaluate, MeasuresCalibration) {
   // Bins do not cancel each other: one surely wrong, one at 0.5 right.
   const TableModel two({{100, 0}, {0, 0}});
   TableLoader loader({1, 0}, 2);
-  const Evaluation e = Unwrap(Evaluate(two, DType::kF32, loader, nullptr, nullptr));
+  const Evaluation e = Unwrap(Evaluate(two, DType::kF32, Device::kCpu, loader, nullptr, nullptr));
   EXPECT_NEAR(e.calibration_error(), 75, 1e-5);
   EXPECT_EQ(Evaluation().calibration_error(), 0);
   ASSERT_EQ(e.predictions.size(), 2u);
@@ -179,7 +180,7 @@ TEST(ClassTable, HasARowForEveryClass) {
 TEST(ClassCsv, QuotesNames) {
   const TableModel model({{1, 0}, {1, 0}});
   TableLoader loader({0, 1}, 2);
-  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, loader, nullptr, nullptr));
+  const Evaluation e = Unwrap(Evaluate(model, DType::kF32, Device::kCpu, loader, nullptr, nullptr));
   EXPECT_EQ(ClassCsv(e, {"crane, bird", "a \"b\""}),
             "class,samples,top1,top5,precision\r\n"
             "\"crane, bird\",1,100.0000,100.0000,50.0000\r\n"

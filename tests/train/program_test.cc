@@ -8,6 +8,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_join.h"
+#include "core/file_system.h"
+#include "core/status.h"
+#include "tensor/safetensors.h"
 #include "tests/train/program_testing.h"
 
 namespace tessera::train {

@@ -42,6 +42,14 @@ inline InTraining SmallDaViT(double drop_path = 0.0, bool bf16 = false) {
                         bf16);
 }
 
+// A BiFormer of two stages, which has running statistics.
+inline InTraining SmallBiFormer() {
+  return MakeInTraining("biformer",
+                        absl::StrCat("{depth: [1, 2], embed_dim: [8, 16], head_dim: 4, mlp_ratios: "
+                                     "[3, 2], n_win: [3, 3], topks: [2, -2], num_classes: ",
+                                     kTestClasses, "}"));
+}
+
 // f32 [batch, height, width, 3]
 inline Tensor RandomImages(int64_t batch, int64_t height, int64_t width) {
   RandomStream random(1, Purpose::kTest);
@@ -67,6 +75,8 @@ inline std::vector<float> Copy(const Tensor& t) {
 inline std::vector<std::vector<float>> CopyState(const InTraining& run) {
   std::vector<std::vector<float>> state = {Copy(run.store->values()),
                                            Copy(run.optimizer->averages())};
+  const Tensor& counters = run.store->counters();
+  state.emplace_back(counters.data<int64_t>(), counters.data<int64_t>() + counters.numel());
   for (const Optimizer::Moment& moment : run.optimizer->moments()) {
     state.push_back(Copy(moment.values));
   }

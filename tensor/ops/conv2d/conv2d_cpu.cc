@@ -3,7 +3,7 @@
 #include <array>
 #include <cstring>
 #include <memory>
-#include <unordered_map>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "tensor/onednn.h"
@@ -52,7 +52,7 @@ class Convolution {
   dnnl::reorder reorder_;  // of weights to the primitive's layout
   Pass pass_;
   memory source_, weight_, plain_weight_, bias_, destination_, scratch_;
-  std::unordered_map<int, memory> arguments_;
+  std::vector<dnnl_exec_arg_t> arguments_, reorder_arguments_;
 };
 
 Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
@@ -111,11 +111,12 @@ Convolution::Convolution(const Conv2dArgs& a, Pass pass) : pass_(pass) {
   destination_ = memory(destination, engine, nullptr);
   scratch_ = memory(scratch, engine, nullptr);
   const bool backward = pass == Pass::kInput;
-  arguments_ = {{backward ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, source_},
-                {DNNL_ARG_WEIGHTS, weight_},
-                {backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_DST, destination_},
-                {DNNL_ARG_SCRATCHPAD, scratch_}};
-  if (a.bias != nullptr) arguments_.emplace(DNNL_ARG_BIAS, bias_);
+  arguments_ = {{backward ? DNNL_ARG_DIFF_SRC : DNNL_ARG_SRC, source_.get()},
+                {DNNL_ARG_WEIGHTS, weight_.get()},
+                {backward ? DNNL_ARG_DIFF_DST : DNNL_ARG_DST, destination_.get()},
+                {DNNL_ARG_SCRATCHPAD, scratch_.get()}};
+  if (a.bias != nullptr) arguments_.push_back({DNNL_ARG_BIAS, bias_.get()});
+  reorder_arguments_ = {{DNNL_ARG_FROM, plain_weight_.get()}, {DNNL_ARG_TO, weight_.get()}};
   reorder_ = dnnl::reorder({engine, plain, engine, blocked});
 }
 
@@ -128,10 +129,9 @@ void Convolution::Run(const Conv2dArgs& a) {
   destination_.set_data_handle(pass_ == Pass::kForward ? a.y : const_cast<void*>(a.dy));
   plain_weight_.set_data_handle(const_cast<float*>(a.weight));
   if (a.bias != nullptr) bias_.set_data_handle(const_cast<float*>(a.bias));
-  dnnl::stream& stream = OneDnnStream();
-  reorder_.execute(stream, plain_weight_, weight_);
-  primitive_.execute(stream, arguments_);
-  stream.wait();
+  OneDnnExecute(reorder_, reorder_arguments_);
+  OneDnnExecute(primitive_, arguments_);
+  OneDnnStream().wait();
 }
 
 void RunCached(const Conv2dArgs& args, Pass pass) {

@@ -2,7 +2,7 @@
 // shape.
 #include <algorithm>
 #include <memory>
-#include <unordered_map>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "tensor/onednn.h"
@@ -36,7 +36,7 @@ struct Product {
   dnnl::matmul primitive;
   memory::desc scratch_desc;
   memory a, b, bias, c, scratch;
-  std::unordered_map<int, memory> arguments;
+  std::vector<dnnl_exec_arg_t> arguments;
 };
 
 memory::desc Matrix(int64_t rows, int64_t cols, bool transposed, DType dtype) {
@@ -67,11 +67,13 @@ Product::Product(const Key& key) {
   b = memory(b_desc, engine, nullptr);
   c = memory(c_desc, engine, nullptr);
   scratch = memory(scratch_desc, engine, nullptr);
-  arguments = {
-      {DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}, {DNNL_ARG_SCRATCHPAD, scratch}};
+  arguments = {{DNNL_ARG_SRC, a.get()},
+               {DNNL_ARG_WEIGHTS, b.get()},
+               {DNNL_ARG_DST, c.get()},
+               {DNNL_ARG_SCRATCHPAD, scratch.get()}};
   if (key.has_bias) {
     bias = memory(bias_desc, engine, nullptr);
-    arguments.emplace(DNNL_ARG_BIAS, bias);
+    arguments.push_back({DNNL_ARG_BIAS, bias.get()});
   }
 }
 
@@ -82,7 +84,7 @@ void Product::Run(const MatMulArgs& args) {
   if (args.bias != nullptr) bias.set_data_handle(const_cast<float*>(args.bias));
   const Tensor scratch_memory = OneDnnScratch(scratch_desc);
   scratch.set_data_handle(scratch_memory.raw());
-  primitive.execute(OneDnnStream(), arguments);
+  OneDnnExecute(primitive, arguments);
   OneDnnStream().wait();
 }
 
