@@ -1,5 +1,6 @@
 #include "models/onnx/export.h"
 
+#include "core/check.h"
 #include "core/status.h"
 #include "models/onnx/graph.h"
 
@@ -18,6 +19,8 @@ absl::StatusOr<std::string> ExportOnnx(const ImageModel& model, absl::string_vie
   const OnnxValue images = graph.Input("images", {-1, model.in_chans(), height, width});
   ASSIGN_OR_RETURN(const OnnxValue logits, model.ToOnnx(graph, images));
   graph.Output(logits, "logits");
+  const std::vector<std::string> unused = graph.UnusedWeights();
+  CHECK(unused.empty()) << name << ": " << unused.front() << " is not in its ONNX graph";
   return graph.Serialize();
 }
 

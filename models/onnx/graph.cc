@@ -134,26 +134,44 @@ absl::StatusOr<std::string> OnnxGraph::Serialize() const {
   return protos_->model.SerializeAsString();
 }
 
-OnnxValue OnnxGraph::Node(const std::string& op, const std::vector<OnnxValue>& inputs,
-                          std::vector<int64_t> dims, const Attributes& attributes) {
+std::vector<OnnxValue> OnnxGraph::Nodes(const std::string& op, const std::vector<OnnxValue>& inputs,
+                                        const std::vector<int64_t>& dims, int64_t num_outputs,
+                                        const Attributes& attributes) {
   onnx::NodeProto* const node = protos_->graph().add_node();
-  OnnxValue result = {NewName(op), std::move(dims)};
-  node->set_name(result.name);
+  node->set_name(NewName(op));
   node->set_op_type(op);
   for (const OnnxValue& input : inputs) node->add_input(input.name);
-  node->add_output(result.name);
+  std::vector<OnnxValue> outputs;
+  for (int64_t i = 0; i < num_outputs; ++i) {
+    outputs.push_back({i == 0 ? node->name() : absl::StrCat(node->name(), "_", i), dims});
+    node->add_output(outputs.back().name);
+  }
   for (const auto& [key, value] : attributes) {
     onnx::AttributeProto* const attribute = node->add_attribute();
     attribute->set_name(key);
     SetAttribute(attribute, value);
   }
-  return result;
+  return outputs;
 }
 
-const Tensor& OnnxGraph::WeightTensor(const std::string& name) const {
+OnnxValue OnnxGraph::Node(const std::string& op, const std::vector<OnnxValue>& inputs,
+                          std::vector<int64_t> dims, const Attributes& attributes) {
+  return Nodes(op, inputs, dims, 1, attributes).front();
+}
+
+const Tensor& OnnxGraph::WeightTensor(const std::string& name) {
   const auto found = weights_.find(name);
   CHECK(found != weights_.end()) << "no weight " << name;
+  used_.insert(name);
   return found->second;
+}
+
+std::vector<std::string> OnnxGraph::UnusedWeights() const {
+  std::vector<std::string> unused;
+  for (const auto& [name, value] : weights_) {
+    if (used_.count(name) == 0) unused.push_back(name);
+  }
+  return unused;
 }
 
 OnnxValue OnnxGraph::Initializer(const std::string& name, const Tensor& value) {
@@ -246,6 +264,27 @@ OnnxValue OnnxGraph::Softmax(const OnnxValue& x) {
   return Node("Softmax", {x}, x.dims, {{"axis", int64_t{-1}}});
 }
 
+OnnxValue OnnxGraph::Normalize(const OnnxValue& x) {
+  std::vector<int64_t> dims = x.dims;
+  dims.back() = 1;
+  const OnnxValue norm = Node("ReduceL2", {x}, std::move(dims),
+                              {{"axes", std::vector<int64_t>{-1}}, {"keepdims", int64_t{1}}});
+  return Binary("Div", x, Binary("Max", norm, Scalar(1e-12f)));
+}
+
+OnnxValue OnnxGraph::SumLast(const OnnxValue& x) {
+  std::vector<int64_t> dims = x.dims;
+  dims.back() = 1;
+  return Node("ReduceSum", {x, Constant(Int64s({-1}))}, std::move(dims),
+              {{"keepdims", int64_t{1}}});
+}
+
+OnnxValue OnnxGraph::TopKIndices(const OnnxValue& x, int64_t k) {
+  std::vector<int64_t> dims = x.dims;
+  dims.back() = k;
+  return Nodes("TopK", {x, Constant(Int64s({k}))}, dims, 2)[1];
+}
+
 OnnxValue OnnxGraph::Binary(const std::string& op, const OnnxValue& a, const OnnxValue& b) {
   return Node(op, {a, b}, BroadcastDims(a, b));
 }
@@ -307,23 +346,27 @@ OnnxValue OnnxGraph::Mean(const OnnxValue& x, const std::vector<int64_t>& axes, 
   return Node("ReduceMean", {x}, std::move(dims), {{"axes", axes}, {"keepdims", int64_t{keep}}});
 }
 
+OnnxValue OnnxGraph::Slice(const OnnxValue& x, int64_t axis, int64_t begin, int64_t end) {
+  CHECK(0 <= begin && begin <= end && end <= x.dim(static_cast<int>(axis))) << Describe(x);
+  std::vector<int64_t> dims = x.dims;
+  dims[axis] = end - begin;
+  return Node("Slice",
+              {x, Constant(Int64s({begin})), Constant(Int64s({end})), Constant(Int64s({axis}))},
+              std::move(dims));
+}
+
+OnnxValue OnnxGraph::Concat(const std::vector<OnnxValue>& parts, int64_t axis) {
+  std::vector<int64_t> dims = parts.at(0).dims;
+  dims[axis] = 0;
+  for (const OnnxValue& part : parts) dims[axis] += part.dims[axis];
+  return Node("Concat", parts, std::move(dims), {{"axis", axis}});
+}
+
 std::vector<OnnxValue> OnnxGraph::Split(const OnnxValue& x, int64_t parts) {
   CHECK_EQ(x.dim(-1) % parts, 0) << Describe(x) << " in " << parts;
   std::vector<int64_t> dims = x.dims;
   dims.back() /= parts;
-  onnx::NodeProto* const node = protos_->graph().add_node();
-  node->set_name(NewName("Split"));
-  node->set_op_type("Split");
-  node->add_input(x.name);
-  onnx::AttributeProto* const axis = node->add_attribute();
-  axis->set_name("axis");
-  SetAttribute(axis, int64_t{-1});
-  std::vector<OnnxValue> values;
-  for (int64_t i = 0; i < parts; ++i) {
-    values.push_back({absl::StrCat(node->name(), "_part_", i), dims});
-    node->add_output(values.back().name);
-  }
-  return values;
+  return Nodes("Split", {x}, dims, parts, {{"axis", int64_t{-1}}});
 }
 
 OnnxValue OnnxGraph::SplitHeads(const OnnxValue& x, int64_t num_heads) {

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <variant>
@@ -57,7 +58,9 @@ class OnnxGraph {
 
   // --- Weights and constants ---
   bool Has(absl::string_view name) const { return weights_.count(std::string(name)) > 0; }
-  const Tensor& WeightTensor(const std::string& name) const;  // CHECKs that it is there
+  const Tensor& WeightTensor(const std::string& name);  // CHECKs that it is there
+  // Those that were not asked for.
+  std::vector<std::string> UnusedWeights() const;
   OnnxValue Weight(const std::string& name);
   OnnxValue Constant(const Tensor& value);  // f32, i64
   OnnxValue Scalar(float value);
@@ -76,6 +79,11 @@ class OnnxGraph {
   OnnxValue Silu(const OnnxValue& x);
   OnnxValue Unary(const std::string& op, const OnnxValue& x);  // "Relu", "Sigmoid", "Tanh", ...
   OnnxValue Softmax(const OnnxValue& x);
+  // x / max(|x|, 1e-12) over the last axis.
+  OnnxValue Normalize(const OnnxValue& x);
+  OnnxValue SumLast(const OnnxValue& x);  // over the last axis, which stays as 1
+  // i64 places of the largest values of the last axis, descending, the lower one first where equal.
+  OnnxValue TopKIndices(const OnnxValue& x, int64_t k);
   // Elementwise with broadcasting as in numpy: "Add", "Mul", "Sub", "Div".
   OnnxValue Binary(const std::string& op, const OnnxValue& a, const OnnxValue& b);
   OnnxValue Add(const OnnxValue& a, const OnnxValue& b) { return Binary("Add", a, b); }
@@ -97,6 +105,9 @@ class OnnxGraph {
   OnnxValue CropMap(const OnnxValue& x, int64_t height, int64_t width);
   // Mean over `axes`, which go unless `keep`.
   OnnxValue Mean(const OnnxValue& x, const std::vector<int64_t>& axes, bool keep = false);
+  // Elements [begin, end) of an axis.
+  OnnxValue Slice(const OnnxValue& x, int64_t axis, int64_t begin, int64_t end);
+  OnnxValue Concat(const std::vector<OnnxValue>& parts, int64_t axis);
   // Equal parts of the last axis.
   std::vector<OnnxValue> Split(const OnnxValue& x, int64_t parts);
   // [B, N, heads * d] -> [B, heads, N, d], and back.
@@ -111,6 +122,10 @@ class OnnxGraph {
   // Any other node with one output, whose sizes the caller knows.
   OnnxValue Node(const std::string& op, const std::vector<OnnxValue>& inputs,
                  std::vector<int64_t> dims, const Attributes& attributes = {});
+  // And with several, of the same sizes.
+  std::vector<OnnxValue> Nodes(const std::string& op, const std::vector<OnnxValue>& inputs,
+                               const std::vector<int64_t>& dims, int64_t num_outputs,
+                               const Attributes& attributes = {});
 
  private:
   struct Protos;
@@ -119,6 +134,7 @@ class OnnxGraph {
 
   std::unique_ptr<Protos> protos_;
   std::map<std::string, Tensor> weights_;
+  std::set<std::string> used_;  // of the weights
   std::map<std::string, OnnxValue> initializers_;
   int64_t num_names_ = 0;
 };

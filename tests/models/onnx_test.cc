@@ -4,9 +4,6 @@
 #include <onnx/onnx_pb.h>
 #include <onnx/shape_inference/implementation.h>
 
-#include <map>
-#include <set>
-
 #include "tests/models/onnx_testing.h"
 
 namespace tessera {
@@ -49,19 +46,22 @@ TEST(Onnx, GraphsAreValidAndKeepTheirShapes) {
   }
 }
 
-TEST(Onnx, EveryWeightIsUsedOnce) {
-  for (const OnnxCase& c : OnnxCases()) {
-    SCOPED_TRACE(c.name + " " + c.options);
-    const OnnxSubject subject(c);
-    const onnx::ModelProto model = Exported(subject, c);
-    std::map<std::string, int> uses;
-    for (const onnx::NodeProto& node : model.graph().node()) {
-      for (const std::string& input : node.input()) ++uses[input];
+TEST(OnnxDeathTest, AForgottenWeightIsFound) {
+  class Forgetful : public ImageModel {
+   public:
+    Forgetful() { AddParameter("forgotten", {1}, Init::Ones()); }
+    Tensor Forward(const Tensor& images, const ForwardContext&) const override { return images; }
+    absl::StatusOr<OnnxValue> ToOnnx(OnnxGraph& graph, const OnnxValue& images) const override {
+      return graph.Mean(images, {2, 3});
     }
-    for (const ParameterStore::Entry& entry : subject.store.entries()) {
-      EXPECT_EQ(uses[entry.name] + uses[entry.name + ".transposed"], 1) << entry.name;
-    }
-  }
+    int64_t num_classes() const override { return 3; }
+    int64_t in_chans() const override { return 3; }
+    std::vector<StageCost> Costs(int64_t, int64_t) const override { return {}; }
+    ConfigNode Options() const override { return {}; }
+  };
+  Forgetful model;
+  const ParameterStore store(model, 0, false);
+  EXPECT_DEATH(ExportOnnx(model, "m", store, 8, 8).IgnoreError(), "forgotten is not in its ONNX");
 }
 
 TEST(Onnx, OtherModelsAreAnError) {

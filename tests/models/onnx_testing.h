@@ -22,6 +22,9 @@ struct OnnxCase {
 inline const std::vector<OnnxCase>& OnnxCases() {
   static const auto* const cases = [] {
     const std::string davit = "embed_dims: [8, 16], num_heads: [2, 2], depths: [1, 2]";
+    const std::string biformer =
+        "depth: [1, 1, 1, 1], embed_dim: [16, 16, 32, 32], head_dim: 8, n_win: [3, 2, 2, 2], "
+        "topks: [2, 3, 4, -2], num_classes: 5";
     return new std::vector<OnnxCase>{
         {"davit", "{" + davit + ", window_size: 3, num_classes: 7}", 37, 45},
         {"davit",
@@ -29,7 +32,10 @@ inline const std::vector<OnnxCase>& OnnxCases() {
              ", cpe_act: true, down_kernel_size: 3, channel_attn_v2: true, "
              "named_blocks: true, head_norm_first: true, window_size: 4, qkv_bias: false}",
          32, 64},
-        {"davit", "{" + davit + ", ffn: false, num_classes: 0, in_chans: 2}", 30, 30}};
+        {"davit", "{" + davit + ", ffn: false, num_classes: 0, in_chans: 2}", 30, 30},
+        {"biformer", "{" + biformer + "}", 70, 64},
+        {"biformer", "{" + biformer + ", layout: stl}", 64, 96},
+        {"biformer", "{" + biformer + ", layout: stl_nchw, extra_norms: true}", 68, 64}};
   }();
   return *cases;
 }
