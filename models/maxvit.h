@@ -117,6 +117,7 @@ class MaxVit : public ImageModel {
   int64_t in_chans() const override { return config_.in_chans; }
   std::vector<StageCost> Costs(int64_t height, int64_t width) const override;
   ConfigNode Options() const override { return ConfigToNode(config_); }
+  absl::StatusOr<OnnxValue> ToOnnx(OnnxGraph& graph, const OnnxValue& images) const override;
 
  private:
   class Stem;

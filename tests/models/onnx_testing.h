@@ -25,6 +25,15 @@ inline const std::vector<OnnxCase>& OnnxCases() {
     const std::string biformer =
         "depth: [1, 1, 1, 1], embed_dim: [16, 16, 32, 32], head_dim: 8, n_win: [3, 2, 2, 2], "
         "topks: [2, 3, 4, -2], num_classes: 5";
+    const std::string maxvit =
+        "embed_dim: [16, 32], depths: [1, 2], stem_width: [8, 16], num_classes: 5, ";
+    const std::string rw =
+        "stem_bias: false, head_hidden_size: 0, conv_cfg: {expand_output: false, output_bias: "
+        "false, act_layer: silu, padding: '', norm_eps: 1e-5}, transformer_cfg: {dim_head: 8, "
+        "window_size: [2, 3], grid_size: [4, 2], head_first: true, act_layer: gelu, rel_pos_type: ";
+    const std::string transnext =
+        "embed_dims: [16, 32], depths: [1, 1], num_heads: [2, 4], mlp_ratios: [2, 3], sr_ratios: "
+        "[2, 1], window_size: [3, 0], img_size: 64, num_classes: 5";
     return new std::vector<OnnxCase>{
         {"davit", "{" + davit + ", window_size: 3, num_classes: 7}", 37, 45},
         {"davit",
@@ -35,7 +44,16 @@ inline const std::vector<OnnxCase>& OnnxCases() {
         {"davit", "{" + davit + ", ffn: false, num_classes: 0, in_chans: 2}", 30, 30},
         {"biformer", "{" + biformer + "}", 70, 64},
         {"biformer", "{" + biformer + ", layout: stl}", 64, 96},
-        {"biformer", "{" + biformer + ", layout: stl_nchw, extra_norms: true}", 68, 64}};
+        {"biformer", "{" + biformer + ", layout: stl_nchw, extra_norms: true}", 68, 64},
+        {"maxvit",
+         "{" + maxvit +
+             "head_hidden_size: 24, transformer_cfg: {dim_head: 8, "
+             "window_size: [2, 3], grid_size: [4, 3]}}",
+         64, 48},
+        {"maxvit", "{" + maxvit + rw + "bias}}", 64, 48},
+        {"maxvit", "{" + maxvit + rw + "mlp}}", 64, 48},
+        {"transnext", "{" + transnext + "}", 64, 64},
+        {"transnext", "{" + transnext + ", fixed_pool_size: 3}", 64, 64}};
   }();
   return *cases;
 }
