@@ -101,7 +101,7 @@ OnnxValue RoutedAttention(OnnxGraph& graph, const OnnxValue& in, const std::stri
 }
 
 // x [B, C, H, W].
-OnnxValue Downsample(OnnxGraph& graph, OnnxValue x, const BiFormerConfig& config, size_t stage) {
+OnnxValue Halve(OnnxGraph& graph, OnnxValue x, const BiFormerConfig& config, size_t stage) {
   const std::string name = absl::StrCat("downsample_layers.", stage, ".");
   const OnnxConv halve = {.stride = 2, .pads = {1, 1, 1, 1}};
   if (config.layout != "biformer") {
@@ -141,19 +141,20 @@ OnnxValue Block(OnnxGraph& graph, OnnxValue x, const BiFormerConfig& config, siz
 }  // namespace
 
 absl::StatusOr<OnnxValue> BiFormer::ToOnnx(OnnxGraph& graph, const OnnxValue& images) const {
+  if (config_.extra_norms) {
+    return absl::UnimplementedError(
+        "a BiFormer with extra_norms, whose output is a map of every stage, can not be written as "
+        "ONNX yet");
+  }
   OnnxValue x = images;
   for (size_t s = 0; s < config_.depth.size(); ++s) {
-    x = graph.ToChannelsLast(Downsample(graph, x, config_, s));
+    x = graph.ToChannelsLast(Halve(graph, x, config_, s));
     const std::string stage =
         absl::StrCat("stages.", s, config_.layout == "biformer" ? "." : ".blocks.");
     for (int64_t i = 0; i < config_.depth[s]; ++i) {
       x = Block(graph, x, config_, s, absl::StrCat(stage, i));
     }
     if (s + 1 < config_.depth.size()) x = graph.ToChannelsFirst(x);
-  }
-  if (config_.extra_norms) {
-    const std::string last = absl::StrCat("extra_norms.", config_.depth.size() - 1);
-    return graph.Mean(graph.LayerNorm(x, last, kLayerNormEps), {1, 2});
   }
   x = graph.Mean(graph.BatchNorm(graph.ToChannelsFirst(x), "norm", kBatchNormEps), {2, 3});
   return head_ == nullptr ? x : graph.Linear(x, "head");

@@ -44,7 +44,7 @@ inline const std::vector<OnnxCase>& OnnxCases() {
         {"davit", "{" + davit + ", ffn: false, num_classes: 0, in_chans: 2}", 30, 30},
         {"biformer", "{" + biformer + "}", 70, 64},
         {"biformer", "{" + biformer + ", layout: stl}", 64, 96},
-        {"biformer", "{" + biformer + ", layout: stl_nchw, extra_norms: true}", 68, 64},
+        {"biformer", "{" + biformer + ", layout: stl_nchw}", 68, 64},
         {"maxvit",
          "{" + maxvit +
              "head_hidden_size: 24, transformer_cfg: {dim_head: 8, "
