@@ -145,12 +145,11 @@ class BiFormer::Downsample : public Module {
     Tensor x = exact_input_ || steps_[0].norm != nullptr ? in : Cast(in, context.compute_dtype);
     for (size_t i = 0; i < steps_.size(); ++i) {
       const Step& step = steps_[i];
+      const DType out = i + 1 == steps_.size() ? DType::kF32 : context.compute_dtype;
       if (step.norm != nullptr) {
-        const bool last = i + 1 == steps_.size();
-        x = step.norm->Forward(x, step.activation, context,
-                               last ? DType::kF32 : context.compute_dtype);
+        x = step.norm->Forward(x, step.activation, context, out);
       } else {
-        x = step.conv->Forward(x, step.geometry, DType::kF32);
+        x = step.conv->Forward(x, step.geometry, x.dtype() == DType::kF32 ? DType::kF32 : out);
       }
     }
     context.Tap(*this, x);
