@@ -1,8 +1,11 @@
 #include "models/biformer.h"
 
 #include <cmath>
+#include <numeric>
 #include <utility>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "attention/bilevel_routing/bilevel_routing.h"
 #include "autograd/ops/cast.h"
 #include "autograd/ops/mean_pool.h"
@@ -266,6 +269,25 @@ Tensor BiFormer::Forward(const Tensor& images, const ForwardContext& context) co
   const Tensor pooled = MeanPool(x);
   // The classifier is too small for bf16 to pay.
   return head_ == nullptr ? pooled : head_->Forward(pooled, DType::kF32);
+}
+
+std::optional<int64_t> BiFormer::LayerOf(absl::string_view parameter) const {
+  const std::vector<absl::string_view> parts = absl::StrSplit(parameter, '.');
+  const auto number = [&](size_t part) {
+    int64_t value = 0;
+    CHECK(part < parts.size() && absl::SimpleAtoi(parts[part], &value)) << parameter;
+    return value;
+  };
+  const auto blocks_before = [&](int64_t stage) {
+    return std::accumulate(config_.depth.begin(), config_.depth.begin() + stage, int64_t{0});
+  };
+  const int64_t blocks = blocks_before(static_cast<int64_t>(config_.depth.size()));
+  if (parts[0] == "head") return blocks + 1;
+  if (parts[0] == "norm") return blocks;
+  const int64_t stage = number(1);
+  if (parts[0] == "extra_norms") return blocks_before(stage + 1);
+  if (parts[0] == "downsample_layers") return stage == 0 ? 0 : blocks_before(stage) + 1;
+  return blocks_before(stage) + 1 + number(parts[2] == "blocks" ? 3 : 2);
 }
 
 std::vector<StageCost> BiFormer::Costs(int64_t height, int64_t width) const {

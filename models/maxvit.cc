@@ -4,7 +4,9 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
 #include "attention/grid/grid.h"
 #include "autograd/ops/activation.h"
 #include "autograd/ops/average_pool.h"
@@ -372,6 +374,17 @@ Tensor MaxVit::Forward(const Tensor& images, const ForwardContext& context) cons
   for (const MaxVitStage* stage : stages_) x = stage->Forward(x, context);
   if (norm_ != nullptr) x = norm_->Forward(x, DType::kF32);
   return head_->Forward(x, context);
+}
+
+std::optional<int64_t> MaxVit::LayerOf(absl::string_view parameter) const {
+  const std::vector<absl::string_view> parts = absl::StrSplit(parameter, '.');
+  const auto num_stages = static_cast<int64_t>(stages_.size());
+  if (parts[0] == "stem") return 0;
+  if (parts[0] == "norm") return num_stages;
+  if (parts[0] == "head") return num_stages + 1;
+  int64_t stage = 0;
+  CHECK(parts[0] == "stages" && absl::SimpleAtoi(parts[1], &stage)) << parameter;
+  return stage + 1;
 }
 
 absl::Status MaxVit::CheckImageSize(int64_t height, int64_t width) const {

@@ -117,6 +117,9 @@ class MaxVit : public ImageModel {
   int64_t in_chans() const override { return config_.in_chans; }
   std::vector<StageCost> Costs(int64_t height, int64_t width) const override;
   ConfigNode Options() const override { return ConfigToNode(config_); }
+  // As timm's group_matcher: the stem, each stage, the head; a norm before the head belongs to the
+  // last stage.
+  std::optional<int64_t> LayerOf(absl::string_view parameter) const override;
   absl::StatusOr<OnnxValue> ToOnnx(OnnxGraph& graph, const OnnxValue& images) const override;
 
  private:

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
 #include "attention/aggregated/aggregated.h"
 #include "autograd/ops/mean_pool.h"
 #include "layers/conv_glu.h"
@@ -165,6 +167,21 @@ Tensor TransNext::Forward(const Tensor& images, const ForwardContext& context) c
   const Tensor pooled = MeanPool(Features(images, context).back());
   // The classifier is too small for bf16 to pay.
   return head_ == nullptr ? pooled : head_->Forward(pooled, DType::kF32);
+}
+
+std::optional<int64_t> TransNext::LayerOf(absl::string_view parameter) const {
+  const std::vector<absl::string_view> parts = absl::StrSplit(parameter, '.');
+  int64_t first_block = 1;
+  for (size_t s = 0; s < config_.depths.size(); first_block += config_.depths[s++]) {
+    const std::string number = absl::StrCat(s + 1);
+    if (parts[0] == "patch_embed" + number) return s == 0 ? 0 : first_block;
+    if (parts[0] == "norm" + number) return first_block + config_.depths[s] - 1;
+    if (parts[0] != "block" + number) continue;
+    int64_t block = 0;
+    CHECK(absl::SimpleAtoi(parts[1], &block)) << parameter;
+    return first_block + block;
+  }
+  return first_block;
 }
 
 std::vector<StageCost> TransNext::Costs(int64_t height, int64_t width) const {

@@ -77,6 +77,9 @@ class TransNext : public ImageModel {
   int64_t in_chans() const override { return config_.in_chans; }
   std::vector<StageCost> Costs(int64_t height, int64_t width) const override;
   ConfigNode Options() const override { return ConfigToNode(config_); }
+  // The stem, each block, the head. A later patch embedding belongs to the block that follows it, a
+  // stage's norm to the one before it.
+  std::optional<int64_t> LayerOf(absl::string_view parameter) const override;
   absl::StatusOr<OnnxValue> ToOnnx(OnnxGraph& graph, const OnnxValue& images) const override;
 
  private:
