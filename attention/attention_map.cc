@@ -22,7 +22,7 @@ Tensor Sum(const Tensor& y) {
 
 }  // namespace
 
-void NormalizeAttentionMap(const Tensor& map) {
+Tensor NormalizeAttentionMap(Tensor map) {
   const int64_t positions = map.dim(1) * map.dim(2);
   for (int64_t b = 0; b < map.dim(0); ++b) {
     float* image = map.data<float>() + b * positions;
@@ -32,26 +32,31 @@ void NormalizeAttentionMap(const Tensor& map) {
       image[i] = sum == 0 ? 1.0f : static_cast<float>(image[i] * scale);
     }
   }
+  return map;
 }
 
-Tensor AttentionReceived(const Tensor& qkv,
-                         const std::function<Tensor(const Tensor& qkv)>& attend) {
-  CHECK(qkv.rank() == 4 && qkv.dtype() == DType::kF32 && qkv.dim(3) % 3 == 0) << qkv.shape();
-  Tensor leaf = qkv.Detach();
-  const Tensor grad = Tensor::Empty(qkv.shape(), DType::kF32);
+Tensor AttentionReceived(const Tensor& in, int64_t parts, int64_t width,
+                         const std::function<Tensor(const Tensor& in)>& attend) {
+  const int64_t run = parts * width, channels = in.dim(-1);
+  CHECK(in.dtype() == DType::kF32 && run > 0 && channels % run == 0)
+      << in.shape() << " in " << parts << " parts of " << width;
+  Tensor leaf = in.Detach();
+  const Tensor grad = Tensor::Empty(in.shape(), DType::kF32);
   {
     Tape tape;
     tape.Watch(leaf, grad, /*accumulate=*/false);
     tape.Backward(Sum(attend(leaf)));
   }
-  const int64_t channels = qkv.dim(3) / 3;
-  Tensor map = Tensor::Empty({qkv.dim(0), qkv.dim(1), qkv.dim(2)}, DType::kF32);
-  for (int64_t i = 0; i < map.numel(); ++i) {
-    const float* of_value = grad.data<float>() + i * 3 * channels + 2 * channels;
-    map.data<float>()[i] = std::accumulate(of_value, of_value + channels, 0.0f);
+  const Shape shape(in.shape().dims().first(static_cast<size_t>(in.rank() - 1)));
+  Tensor received = Tensor::Zeros(shape, DType::kF32);
+  for (int64_t i = 0; i < received.numel(); ++i) {
+    const float* row = grad.data<float>() + i * channels;
+    for (const float* end = row + channels; row != end; row += run) {
+      received.data<float>()[i] =
+          std::accumulate(row + run - width, row + run, received.data<float>()[i]);
+    }
   }
-  NormalizeAttentionMap(map);
-  return map;
+  return received;
 }
 
 }  // namespace tessera

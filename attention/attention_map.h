@@ -11,13 +11,16 @@
 
 namespace tessera {
 
-// The weights that a position gets from all queries, over heads: the gradient of the sum of
-// outputs with respect to its value. `attend` is any differentiable attention that is linear in the
-// values; qkv f32 [B, H, W, 3C] with the values last -> f32 [B, H, W].
-Tensor AttentionReceived(const Tensor& qkv, const std::function<Tensor(const Tensor& qkv)>& attend);
+// The weights that values get from all queries, over heads: the gradient of the sum of outputs with
+// respect to the values. `attend` is any differentiable attention that is linear in them. Channels
+// of `in` are runs of `parts` * `width`, of which the last `width` are values: q, k and v of C
+// channels each are 3 parts of width C. in f32 [..., channels] -> f32 [...].
+Tensor AttentionReceived(const Tensor& in, int64_t parts, int64_t width,
+                         const std::function<Tensor(const Tensor& in)>& attend);
 
-// Scales every image of a map [B, H, W] to mean 1; one that is zero everywhere becomes 1.
-void NormalizeAttentionMap(const Tensor& map);
+// Scales every image of a map [B, H, W] to mean 1, in place, and returns it; one that is zero
+// everywhere becomes 1.
+Tensor NormalizeAttentionMap(Tensor map);
 
 }  // namespace tessera
 

@@ -95,15 +95,21 @@ class Block : public Module {
   Tensor Forward(const Tensor& in, const ForwardContext& context) const {
     const DType dtype = context.compute_dtype;
     const Tensor x = pos_embed_ == nullptr ? in : pos_embed_->AddTo(in);
-    const Tensor normed = norm1_.Forward(x, dtype);
-    Tensor attended = global_ != nullptr ? global_->Forward(normed, dtype)
-                                         : routed_->Forward(normed, context, dtype);
-    const Tensor z = drop_path1_.AddTo(x, std::move(attended), context);
+    const Tensor z = drop_path1_.AddTo(x, Attend(norm1_.Forward(x, dtype), context), context);
     Tensor mixed = mlp_.Forward(norm2_.Forward(z, dtype));
     return drop_path2_.AddTo(z, std::move(mixed), context);
   }
 
  private:
+  Tensor Attend(const Tensor& x, const ForwardContext& context) const {
+    if (global_ != nullptr) {
+      context.TapAttention(*global_, x);
+      return global_->Forward(x, context.compute_dtype);
+    }
+    context.TapAttention(*routed_, x);
+    return routed_->Forward(x, context, context.compute_dtype);
+  }
+
   const layers::DepthwiseConv* pos_embed_;
   const layers::LayerNorm& norm1_;
   const attention::GlobalAttention* global_ = nullptr;

@@ -129,6 +129,8 @@ class AttentionUnit : public Module {
   Tensor Forward(const Tensor& x, const ForwardContext& context) const;
 
  private:
+  Tensor Attend(const Tensor& x, const ForwardContext& context) const;
+
   layers::LayerNorm& norm1_;
   attention::GridAttention& attn_;
   layers::DropPath& drop_path1_;
@@ -169,10 +171,14 @@ AttentionUnit::AttentionUnit(const MaxVitTransformerConfig& config, Partition pa
                                .bias_init = Init::Normal(1e-6)})),
       drop_path2_(AddChild<layers::DropPath>("drop_path2", drop_path_rate)) {}
 
+Tensor AttentionUnit::Attend(const Tensor& x, const ForwardContext& context) const {
+  context.TapAttention(attn_, x);
+  return attn_.Forward(x, context, context.compute_dtype);
+}
+
 Tensor AttentionUnit::Forward(const Tensor& x, const ForwardContext& context) const {
   const DType dtype = context.compute_dtype;
-  Tensor attended = attn_.Forward(norm1_.Forward(x, dtype), context, dtype);
-  const Tensor z = drop_path1_.AddTo(x, std::move(attended), context);
+  const Tensor z = drop_path1_.AddTo(x, Attend(norm1_.Forward(x, dtype), context), context);
   Tensor y = drop_path2_.AddTo(z, mlp_.Forward(norm2_.Forward(z, dtype)), context);
   context.Tap(*this, y);
   return y;

@@ -83,15 +83,21 @@ class TransNext::Block : public Module {
 
   Tensor Forward(const Tensor& x, const ForwardContext& context) const {
     const DType dtype = ComputeDType(x.dim(3), context);
-    Tensor attended = attn_.Forward(norm1_.Forward(x, dtype), dtype);
-    context.Tap(attn_, attended);
-    const Tensor z = drop_path1_.AddTo(x, std::move(attended), context);
+    const Tensor z =
+        drop_path1_.AddTo(x, Attend(norm1_.Forward(x, dtype), dtype, context), context);
     Tensor mixed = mlp_.Forward(norm2_.Forward(z, dtype));
     context.Tap(mlp_, mixed);
     return drop_path2_.AddTo(z, std::move(mixed), context);
   }
 
  private:
+  Tensor Attend(const Tensor& x, DType dtype, const ForwardContext& context) const {
+    context.TapAttention(attn_, x);
+    Tensor attended = attn_.Forward(x, dtype);
+    context.Tap(attn_, attended);
+    return attended;
+  }
+
   layers::LayerNorm& norm1_;
   attention::AggregatedAttention& attn_;
   layers::DropPath& drop_path1_;

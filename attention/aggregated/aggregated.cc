@@ -281,6 +281,12 @@ PositionBias AggregatedAttention::Bias(const GridSize& map) const {
   return ResizedPositionBias(from, PooledGrid(from), map, pooled, config_.reference, weights);
 }
 
+Tensor AggregatedAttention::PooledKv(const Tensor& x, DType dtype) const {
+  const GridSize pooled = PooledGrid({x.dim(1), x.dim(2)});
+  const Tensor cells = GeluPool(sr_->Forward(x, dtype), pooled.height, pooled.width);
+  return kv_->Forward(norm_->Forward(cells, x.dtype()), dtype);
+}
+
 Tensor AggregatedAttention::Forward(const Tensor& x, DType out_dtype) const {
   CHECK(x.rank() == 4 && x.dim(3) == config_.dim)
       << "AggregatedAttention of " << config_.dim << " channels: x " << Describe(x);
@@ -291,14 +297,11 @@ Tensor AggregatedAttention::Forward(const Tensor& x, DType out_dtype) const {
     const Tensor qkv = qkv_->Forward(x, x.dtype());
     return proj_->Forward(LengthScaledAttention(qkv, query, bias, config_.num_heads), out_dtype);
   }
-  const GridSize pooled = PooledGrid(map);
-  const Tensor cells = GeluPool(sr_->Forward(x, x.dtype()), pooled.height, pooled.width);
-  const Tensor pooled_kv = kv_->Forward(norm_->Forward(cells, x.dtype()), x.dtype());
   const NeighbourWeights neighbours = {local_bias_->value(), tokens_->value(),
                                        token_bias_->value()};
-  const Tensor out =
-      tessera::AggregatedAttention(q_->Forward(x, x.dtype()), kv_->Forward(x, x.dtype()), pooled_kv,
-                                   query, neighbours, bias, config_.num_heads, config_.window);
+  const Tensor out = tessera::AggregatedAttention(
+      q_->Forward(x, x.dtype()), kv_->Forward(x, x.dtype()), PooledKv(x, x.dtype()), query,
+      neighbours, bias, config_.num_heads, config_.window);
   return proj_->Forward(out, out_dtype);
 }
 

@@ -64,12 +64,19 @@ class AggregatedAttention : public Module {
   // x [B, H, W, dim], f32 or bf16 -> [B, H, W, dim] of `out_dtype`; q, k and v are of x's dtype.
   Tensor Forward(const Tensor& x, DType out_dtype) const;
 
+  // The softmax weights that positions get as neighbours, and their equal shares in those of the
+  // pooled cells that they lie in; without the learned tokens, which are no softmax. See
+  // attention/attention_map.h.
+  Tensor AttentionMap(const Tensor& x) const;
+
   // The grid that a map is pooled to; the map itself without pooling.
   GridSize PooledGrid(const GridSize& map) const;
   // Of every position of a map to every cell of its pooled grid.
   PositionBias Bias(const GridSize& map) const;
 
  private:
+  // The pooled map's keys and values [B, h, w, 2 dim], of `dtype`.
+  Tensor PooledKv(const Tensor& x, DType dtype) const;
   bool pools() const { return config_.sr_ratio > 1; }
 
   AggregatedAttentionConfig config_;

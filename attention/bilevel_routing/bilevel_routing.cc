@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/attention_map.h"
 #include "autograd/ops/fit_map.h"
 #include "autograd/tape.h"
 #include "tensor/ops/depthwise_conv/depthwise_conv.h"
@@ -188,6 +189,11 @@ constexpr int64_t kLepeKernel = 5;
 
 int64_t RoundUp(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
+Lepe NoLepe(int64_t dim) {
+  return {Tensor(), Tensor::Zeros({dim, 1, kLepeKernel, kLepeKernel}, DType::kF32),
+          Tensor::Zeros({dim}, DType::kF32)};
+}
+
 float InverseRoot(int64_t n) { return 1.0f / std::sqrt(static_cast<float>(n)); }
 
 // A convolution 1x1 starts as convolutions do, uniform within 1 / sqrt(dim).
@@ -217,8 +223,7 @@ BilevelRoutingAttention::BilevelRoutingAttention(const Options& options)
                              : AddChild<layers::Linear>("wo", options.dim, options.dim)),
       router_(AddChild<Router>("router")) {}
 
-Tensor BilevelRoutingAttention::Forward(const Tensor& x, const ForwardContext& context,
-                                        DType out_dtype) const {
+std::pair<Tensor, Routing> BilevelRoutingAttention::Regions(const Tensor& x) const {
   const int64_t height = x.dim(1), width = x.dim(2), n = options_.n_win;
   Routing routing = {.num_heads = options_.num_heads, .scale = InverseRoot(options_.dim)};
   Tensor map = x;
@@ -233,12 +238,30 @@ Tensor BilevelRoutingAttention::Forward(const Tensor& x, const ForwardContext& c
   const int64_t regions = ((map.dim(1) + routing.region_height - 1) / routing.region_height) *
                           ((map.dim(2) + routing.region_width - 1) / routing.region_width);
   routing.topk = std::min(options_.topk, regions);
+  return {map, routing};
+}
+
+Tensor BilevelRoutingAttention::Forward(const Tensor& x, const ForwardContext& context,
+                                        DType out_dtype) const {
+  const auto [map, routing] = Regions(x);
   const Tensor qkv = qkv_.Forward(map, map.dtype());
   const Tensor routes = RouteRegions(qkv, routing);
   context.Tap(router_, routes);
   const Tensor out =
       RoutedAttention(qkv, routes, {Tensor(), lepe_.weight(), lepe_.bias()}, routing);
-  return FitMap(out_.Forward(out, out_dtype), height, width);
+  return FitMap(out_.Forward(out, out_dtype), x.dim(1), x.dim(2));
+}
+
+Tensor BilevelRoutingAttention::AttentionMap(const Tensor& x) const {
+  const auto [map, routing] = Regions(x);
+  const Tensor qkv = qkv_.Forward(map, DType::kF32), routes = RouteRegions(qkv, routing);
+  // Padding asks as well, but its results are cut off.
+  const Tensor received = AttentionReceived(qkv, 3, options_.dim, [&, routing](const Tensor& in) {
+    return FitMap(RoutedAttention(in, routes, NoLepe(options_.dim), routing), x.dim(1), x.dim(2));
+  });
+  const Tensor kept =
+      FitMap(received.Reshape({x.dim(0), map.dim(1), map.dim(2), 1}), x.dim(1), x.dim(2));
+  return NormalizeAttentionMap(kept.Reshape({x.dim(0), x.dim(1), x.dim(2)}));
 }
 
 GlobalAttention::GlobalAttention(const Options& options)
@@ -249,16 +272,24 @@ GlobalAttention::GlobalAttention(const Options& options)
                                      Projection(options.dim, options.pointwise, /*bias=*/true))),
       lepe_(AddChild<layers::DepthwiseConv>("lepe", options.dim, kLepeKernel)) {}
 
-Tensor GlobalAttention::Forward(const Tensor& x, DType out_dtype) const {
-  const Tensor qkv = qkv_.Forward(x, x.dtype());
+Tensor GlobalAttention::Attend(const Tensor& qkv, const Lepe& lepe) const {
   const Routing routing = {.num_heads = options_.num_heads,
-                           .region_height = x.dim(1),
-                           .region_width = x.dim(2),
+                           .region_height = qkv.dim(1),
+                           .region_width = qkv.dim(2),
                            .topk = 1,
                            .scale = InverseRoot(options_.dim / options_.num_heads)};
-  const Tensor routes = Tensor::Zeros({x.dim(0), 1, 1}, DType::kI32);
+  return RoutedAttention(qkv, Tensor::Zeros({qkv.dim(0), 1, 1}, DType::kI32), lepe, routing);
+}
+
+Tensor GlobalAttention::Forward(const Tensor& x, DType out_dtype) const {
   const Lepe lepe = {options_.pointwise ? Tensor() : x, lepe_.weight(), lepe_.bias()};
-  return proj_.Forward(RoutedAttention(qkv, routes, lepe, routing), out_dtype);
+  return proj_.Forward(Attend(qkv_.Forward(x, x.dtype()), lepe), out_dtype);
+}
+
+Tensor GlobalAttention::AttentionMap(const Tensor& x) const {
+  const Tensor qkv = qkv_.Forward(x, DType::kF32);
+  return NormalizeAttentionMap(AttentionReceived(
+      qkv, 3, options_.dim, [this](const Tensor& in) { return Attend(in, NoLepe(options_.dim)); }));
 }
 
 }  // namespace attention

@@ -5,6 +5,7 @@
 #define TESSERA_ATTENTION_BILEVEL_ROUTING_BILEVEL_ROUTING_H_
 
 #include <cstdint>
+#include <utility>
 
 #include "attention/bilevel_routing/bilevel_routing_kernel.h"
 #include "layers/depthwise_conv.h"
@@ -70,8 +71,14 @@ class BilevelRoutingAttention : public Module {
   // x [B, H, W, C], f32 or bf16 -> [B, H, W, C] of `out_dtype`; q, k and v are of x's dtype.
   Tensor Forward(const Tensor& x, const ForwardContext& context, DType out_dtype) const;
 
+  // The softmax weights that positions get, LePE aside; see attention/attention_map.h.
+  Tensor AttentionMap(const Tensor& x) const;
+
  private:
   class Router : public Module {};
+
+  // x, padded if need be, and how it is cut.
+  std::pair<Tensor, Routing> Regions(const Tensor& x) const;
 
   Options options_;
   const layers::DepthwiseConv& lepe_;
@@ -93,7 +100,12 @@ class GlobalAttention : public Module {
   explicit GlobalAttention(const Options& options);
   Tensor Forward(const Tensor& x, DType out_dtype) const;
 
+  // The softmax weights that positions get, LePE aside; see attention/attention_map.h.
+  Tensor AttentionMap(const Tensor& x) const;
+
  private:
+  Tensor Attend(const Tensor& qkv, const Lepe& lepe) const;
+
   Options options_;
   const layers::Linear& qkv_;
   const layers::Linear& proj_;

@@ -54,8 +54,7 @@ Tensor ChannelAttention::AttentionMap(const Tensor& x) const {
       map.data<float>()[b * tokens + t] += static_cast<float>(sum);
     }
   }
-  NormalizeAttentionMap(map);
-  return map;
+  return NormalizeAttentionMap(map);
 }
 
 }  // namespace attention

@@ -1,5 +1,6 @@
 #include "attention/grid/grid.h"
 
+#include "attention/attention_map.h"
 #include "autograd/tape.h"
 #include "tensor/ops/describe.h"
 #include "tensor/ops/float_types.h"
@@ -89,9 +90,16 @@ GridAttention::GridAttention(int64_t dim, const Options& options)
 
 Tensor GridAttention::Forward(const Tensor& x, const ForwardContext& context,
                               DType out_dtype) const {
-  const Tensor bias = table_ != nullptr ? table_->Bias() : mlp_->Bias(context);
+  const Tensor bias = Bias(context);
   const Tensor qkv = qkv_.Forward(x, x.dtype());
   return proj_.Forward(tessera::GridAttention(qkv, bias, options_), out_dtype);
+}
+
+Tensor GridAttention::AttentionMap(const Tensor& x) const {
+  const Tensor qkv = qkv_.Forward(x, DType::kF32), bias = Bias({});
+  const int64_t width = options_.head_first ? x.dim(3) / options_.num_heads : x.dim(3);
+  return NormalizeAttentionMap(AttentionReceived(
+      qkv, 3, width, [&](const Tensor& in) { return tessera::GridAttention(in, bias, options_); }));
 }
 
 }  // namespace attention

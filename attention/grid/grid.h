@@ -44,7 +44,14 @@ class GridAttention : public Module {
   // x [B, H, W, C], f32 or bf16 -> [B, H, W, C] of `out_dtype`; q, k and v are of x's dtype.
   Tensor Forward(const Tensor& x, const ForwardContext& context, DType out_dtype) const;
 
+  // The softmax weights that positions get; see attention/attention_map.h.
+  Tensor AttentionMap(const Tensor& x) const;
+
  private:
+  Tensor Bias(const ForwardContext& context) const {
+    return table_ != nullptr ? table_->Bias() : mlp_->Bias(context);
+  }
+
   GridAttentionOptions options_;
   layers::Linear& qkv_;
   RelativePositionTable* table_ = nullptr;

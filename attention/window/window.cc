@@ -86,9 +86,10 @@ Tensor WindowAttention::Forward(const Tensor& x, DType out_dtype) const {
 }
 
 Tensor WindowAttention::AttentionMap(const Tensor& x) const {
-  return AttentionReceived(qkv_.Forward(x, DType::kF32), [this](const Tensor& qkv) {
-    return tessera::WindowAttention(qkv, qkv_.bias(), num_heads_, window_);
-  });
+  const Tensor qkv = qkv_.Forward(x, DType::kF32);
+  return NormalizeAttentionMap(AttentionReceived(qkv, 3, x.dim(3), [this](const Tensor& in) {
+    return tessera::WindowAttention(in, qkv_.bias(), num_heads_, window_);
+  }));
 }
 
 }  // namespace attention
