@@ -13,7 +13,8 @@
 namespace tessera {
 namespace {
 
-constexpr double kLargestMagnitude = 10.0;
+constexpr double kFullMagnitude = 10.0;  // the scale of arguments
+constexpr double kLargestMagnitude = 30.0;
 constexpr double kUniformMagnitude =
     100.0;  // a standard deviation above this asks for uniform magnitudes
 
@@ -56,7 +57,8 @@ absl::StatusOr<RandAugmentOptions> ParseRandAugment(absl::string_view text) {
     double value = 0;
     if (!absl::SimpleAtod(part.substr(field->key.size()), &value) ||
         !(value >= field->min && value <= field->max)) {
-      return FieldError(text, part, "has no valid number");
+      return FieldError(text, part,
+                        absl::StrCat("has no number within ", field->min, "..", field->max));
     }
     *field->value = value;
   }
@@ -71,7 +73,7 @@ absl::StatusOr<RandAugmentOptions> ParseRandAugment(absl::string_view text) {
 }
 
 double AugmentArgument(AugmentOp op, double magnitude, bool negative, bool increasing) {
-  const double t = magnitude / kLargestMagnitude;
+  const double t = magnitude / kFullMagnitude;
   const double sign = negative ? -1.0 : 1.0;
   switch (op) {
     case AugmentOp::kAutoContrast:

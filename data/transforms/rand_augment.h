@@ -39,7 +39,7 @@ struct RandAugmentOptions {
   int64_t num_layers = 2;      // n
   double probability = 0.5;    // p, of each layer
   double magnitude_std = 0.0;  // mstd; above 100 the magnitude is uniform in 0..m
-  double magnitude_max = 10;   // mmax
+  double magnitude_max = 10;   // mmax, what magnitudes are cut off at
   bool increasing = false;     // inc: severity grows with the magnitude for every operation
 };
 
@@ -47,9 +47,9 @@ struct RandAugmentOptions {
 // ConfigError naming the field.
 absl::StatusOr<RandAugmentOptions> ParseRandAugment(absl::string_view text);
 
-// What an operation is called with at a magnitude in 0..10: degrees, bits, threshold, addend,
-// factor, shear, or share of the side, by operation; 0 for those that take none. `negative` is the
-// drawn sign.
+// What an operation is called with at a magnitude, of which 10 is full strength: degrees, bits,
+// threshold, addend, factor, shear, or share of the side, by operation; 0 for those that take none.
+// `negative` is the drawn sign.
 double AugmentArgument(AugmentOp op, double magnitude, bool negative, bool increasing);
 
 class RandAugment {

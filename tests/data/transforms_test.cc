@@ -175,6 +175,9 @@ TEST(RandAugment, TheGrammarIsTimms) {
   EXPECT_EQ(defaults.num_layers, 2);
   EXPECT_EQ(defaults.probability, 0.5);
   EXPECT_FALSE(defaults.increasing);
+  const RandAugmentOptions strong = *ParseRandAugment("rand-m15-n2-p1-mmax15");
+  EXPECT_EQ(strong.magnitude, 15);
+  EXPECT_EQ(strong.magnitude_max, 15);
   for (const char* bad : {"", "augmix-m3", "rand-", "rand-x1", "rand-m", "rand-m1.5", "rand-m-1",
                           "rand-m99", "rand-p2", "rand-inc0.5", "rand-mstdx", "rand-nnan"}) {
     EXPECT_FALSE(ParseRandAugment(bad).ok()) << bad;
@@ -199,6 +202,10 @@ TEST(RandAugment, ArgumentsFollowTheMagnitude) {
   EXPECT_EQ(AugmentArgument(AugmentOp::kPosterize, 9, false, true), 1);
   EXPECT_EQ(AugmentArgument(AugmentOp::kPosterize, 9, false, false), 3);
   EXPECT_EQ(AugmentArgument(AugmentOp::kSolarize, 10, false, true), 0);
+  EXPECT_DOUBLE_EQ(AugmentArgument(AugmentOp::kRotate, 15, false, false), 45);
+  EXPECT_EQ(AugmentArgument(AugmentOp::kPosterize, 15, false, false), 6);
+  EXPECT_EQ(AugmentArgument(AugmentOp::kSolarize, 15, false, true), 0);
+  EXPECT_EQ(AugmentArgument(AugmentOp::kSolarizeAdd, 15, false, true), 128);
   EXPECT_NEAR(AugmentArgument(AugmentOp::kColor, 10, true, true), 0.1, 1e-12);
 }
 
