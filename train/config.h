@@ -19,6 +19,7 @@ struct OptimConfig {
   double warmup_epochs = 0.0;
   double cooldown_epochs = 0.0;
   double weight_decay = 0.05;
+  std::vector<std::string> no_weight_decay;
   std::vector<double> betas = {0.9, 0.999};
   double eps = 1e-8;
   double momentum = 0.9;
@@ -36,6 +37,8 @@ struct OptimConfig {
     v("cooldown_epochs", cooldown_epochs, "last epochs, at min_lr", Between(0, 1e6));
     v("weight_decay", weight_decay, "of matrices and kernels, not of biases and norms",
       Between(0, 1e6));
+    v("no_weight_decay", no_weight_decay,
+      "parts of the names of more parameters without weight decay");
     v("betas", betas, "decay of AdamW's two moments", HalfOpen(0, 1));
     v("eps", eps, "added to the root of AdamW's second moment", Between(0, 1e6));
     v("momentum", momentum, "of SGD", HalfOpen(0, 1));

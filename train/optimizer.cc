@@ -2,21 +2,31 @@
 
 #include <cmath>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/match.h"
+#include "core/status.h"
 #include "tensor/ops/squared_norm/squared_norm.h"
 
 namespace tessera::train {
 namespace {
 
+bool HoldsOneOf(absl::string_view name, const std::vector<std::string>& parts) {
+  return absl::c_any_of(parts,
+                        [&](const std::string& part) { return absl::StrContains(name, part); });
+}
+
 // Runs of parameters that are updated alike. The gaps between parameters are zero in every buffer
 // and stay so, whichever range they are in.
-std::vector<ParameterRange> RangesOf(const ParameterStore& store, double weight_decay,
+std::vector<ParameterRange> RangesOf(const ParameterStore& store, const OptimConfig& config,
                                      const std::vector<float>& lr_scales) {
   CHECK(lr_scales.empty() || lr_scales.size() == store.entries().size()) << lr_scales.size();
   std::vector<ParameterRange> ranges;
   for (size_t i = 0; i < store.entries().size(); ++i) {
     const ParameterStore::Entry& entry = store.entries()[i];
     const float scale = lr_scales.empty() ? 1.0f : lr_scales[i];
-    const float decay = entry.parameter->decays() ? static_cast<float>(weight_decay) : 0.0f;
+    const bool decays =
+        entry.parameter->decays() && !HoldsOneOf(entry.name, config.no_weight_decay);
+    const float decay = decays ? static_cast<float>(config.weight_decay) : 0.0f;
     const int64_t end = entry.offset + entry.parameter->shape().numel();
     if (ranges.empty() || ranges.back().weight_decay != decay || ranges.back().lr_scale != scale) {
       ranges.push_back({entry.offset, end, decay, scale});
@@ -34,7 +44,7 @@ Optimizer::Optimizer(const OptimConfig& config, ParameterStore& store, double em
     : config_(config),
       store_(store),
       ema_decay_(ema_decay),
-      ranges_(RangesOf(store, config.weight_decay, lr_scales)) {
+      ranges_(RangesOf(store, config, lr_scales)) {
   const auto add_moment = [&](const char* name) {
     moments_.push_back({name, Tensor::Zeros(store.grads().shape(), DType::kF32, store.device())});
   };
@@ -87,6 +97,22 @@ void Optimizer::AverageBuffers() {
   for (int64_t i = store_.grads().numel(); i < store_.values().numel(); ++i) {
     average[i] = decay * average[i] + (1.0f - decay) * value[i];
   }
+}
+
+absl::Status CheckNoWeightDecay(const OptimConfig& config, Module& model) {
+  for (const std::string& part : config.no_weight_decay) {
+    bool found = false;
+    std::string last;
+    model.VisitParameters([&](const std::string& name, Parameter&) {
+      found = found || absl::StrContains(name, part);
+      last = name;
+    });
+    if (!found) {
+      return ConfigError(absl::StrCat("optim.no_weight_decay: no parameter's name holds '", part,
+                                      "'; the last one is '", last, "'"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace tessera::train

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "layers/module.h"
 #include "tensor/ops/optimizer/optimizer.h"
 #include "train/config.h"
@@ -13,7 +14,8 @@
 namespace tessera::train {
 
 // AdamW (Loshchilov and Hutter, arXiv 1711.05101) or SGD with momentum, as PyTorch defines them;
-// weight decay acts on parameters of two or more dimensions. With ema_decay > 0 it also keeps
+// weight decay acts on parameters of two or more dimensions, unless their names hold an entry of
+// config.no_weight_decay. With ema_decay > 0 it also keeps
 // averages of the parameters and of f32 buffers, ema = ema_decay * ema + (1 - ema_decay) * value
 // after each step, which start as a copy.
 class Optimizer {
@@ -54,6 +56,9 @@ class Optimizer {
   std::vector<Moment> moments_;
   Tensor averages_;
 };
+
+// ConfigError for an entry of config.no_weight_decay that no parameter's name holds.
+absl::Status CheckNoWeightDecay(const OptimConfig& config, Module& model);
 
 }  // namespace tessera::train
 

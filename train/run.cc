@@ -109,6 +109,7 @@ absl::Status Run::OpenModel(bool resume) {
         "model.in_chans: found %d, expected 3: pictures are loaded in colour", model_->in_chans()));
   }
   RETURN_IF_ERROR(model_->CheckImageSize(config_.data.image_size, config_.data.image_size));
+  RETURN_IF_ERROR(CheckNoWeightDecay(config_.optim, *model_));
   ASSIGN_OR_RETURN(const Device device, OpenDevice(train));
   RETURN_IF_ERROR(CheckMemory(*model_, config_, AvailableMemory(device)));
   config_.model = ResolvedModel(config_.model, *model_);

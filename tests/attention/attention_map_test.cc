@@ -272,6 +272,17 @@ std::vector<double> PooledRef(const std::vector<double>& map, const ParameterSto
   return pooled;
 }
 
+AggregatedAttentionShape ShapeOf(const Tensor& x, int64_t num_heads, int64_t window,
+                                 int64_t num_pooled) {
+  return {.batch = x.dim(0),
+          .height = x.dim(1),
+          .width = x.dim(2),
+          .num_heads = num_heads,
+          .head_dim = x.dim(3) / num_heads,
+          .window = window,
+          .num_pooled = num_pooled};
+}
+
 // The parts of a bias that the reference takes apart.
 struct BiasRef {
   explicit BiasRef(const PositionBias& bias)
@@ -291,13 +302,7 @@ TEST(AttentionMap, OfNeighboursAndPooledCellsIsThatOfTheReference) {
   const ParameterStore store(module, 1, false);
   Randomize(store);
   const Tensor x = RandomTensor({2, kHeight, kWidth, kChannels}, DType::kF32, 2);
-  const AggregatedAttentionShape shape = {.batch = 2,
-                                          .height = kHeight,
-                                          .width = kWidth,
-                                          .num_heads = kHeads,
-                                          .head_dim = kChannels / kHeads,
-                                          .window = 3,
-                                          .num_pooled = kPooled};
+  const AggregatedAttentionShape shape = ShapeOf(x, kHeads, 3, kPooled);
   const PooledAxis rows = {kHeight, 2}, columns = {kWidth, 3};
   const std::vector<double> q = Project(ToDouble(x), store, "q");
   const std::vector<double> kv = Project(ToDouble(x), store, "kv");
@@ -355,12 +360,7 @@ TEST(AttentionMap, OfAllPositionsWithLengthScalingIsThatOfTheReference) {
   const ParameterStore store(module, 1, false);
   Randomize(store);
   const Tensor x = RandomTensor({2, kHeight, kWidth, kChannels}, DType::kF32, 2);
-  const AggregatedAttentionShape shape = {.batch = 2,
-                                          .height = kHeight,
-                                          .width = kWidth,
-                                          .num_heads = kHeads,
-                                          .head_dim = kChannels / kHeads,
-                                          .num_pooled = kHeight * kWidth};
+  const AggregatedAttentionShape shape = ShapeOf(x, kHeads, 0, kHeight * kWidth);
   const std::vector<double> qkv = Project(ToDouble(x), store, "qkv");
   const PositionBias position_bias = module.Bias({kHeight, kWidth});
   const BiasRef bias(position_bias);

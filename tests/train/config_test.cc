@@ -3,13 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <functional>
 
 #include "absl/strings/str_replace.h"
+#include "data/transforms/sample_transform.h"
 #include "models/registry.h"
 #include "tests/data/data_testing.h"
 #include "train/memory.h"
 #include "train/model_setup.h"
+#include "train/optimizer.h"
 #include "train/resume_check.h"
 
 namespace tessera::train {
@@ -41,6 +44,27 @@ TEST(CheckConfig, NamesTheKeyThatDoesNotGoWithTheOthers) {
                 c.optim.momentum = 0;
               }),
               HasSubstr("optim.nesterov"));
+}
+
+// Every run under configs/ but for its data set, which is not here.
+TEST(Recipes, AreValid) {
+  int found = 0;
+  for (const auto& file : std::filesystem::recursive_directory_iterator("configs")) {
+    if (file.path().extension() != ".yaml") continue;
+    SCOPED_TRACE(file.path());
+    RunConfig config;
+    ASSERT_TRUE(ReadConfigFile(file.path(), {}, &config).ok());
+    if (config.model.Find("name") == nullptr) continue;  // what recipes share
+    ++found;
+    EXPECT_EQ(CheckConfig(config), absl::OkStatus());
+    EXPECT_EQ(SampleTransform::Create(config.data, /*training=*/true).status(), absl::OkStatus());
+    const auto model = BuildModel(config.model, 0);
+    ASSERT_TRUE(model.ok()) << model.status();
+    const int64_t size = config.data.image_size;
+    EXPECT_EQ((*model)->CheckImageSize(size, size), absl::OkStatus());
+    EXPECT_EQ(CheckNoWeightDecay(config.optim, **model), absl::OkStatus());
+  }
+  EXPECT_GT(found, 30);
 }
 
 TEST(BuildModel, GivesTheDefaultClassesUnlessThereIsAnOption) {

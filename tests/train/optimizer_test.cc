@@ -1,5 +1,6 @@
 #include "train/optimizer.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -62,6 +63,26 @@ TEST_F(Optimizers, DecayParametersOfTwoOrMoreDimensionsAlone) {
       }
     }
   }
+}
+
+TEST_F(Optimizers, LeaveParametersWithoutDecayByPartsOfTheirNames) {
+  OptimConfig config;
+  config.weight_decay = 0.5;
+  config.no_weight_decay = {"abl"};
+  EXPECT_TRUE(CheckNoWeightDecay(config, net_).ok());
+  Optimizer optimizer(config, store_, 0.0);
+  SetGrads(0);
+  const std::vector<float> before = Copy(store_.values());
+  optimizer.Step(0.1, 1.0);
+  for (const auto& entry : store_.entries()) {
+    const float factor = entry.name == "fc.weight" ? 1 - 0.1f * 0.5f : 1;
+    EXPECT_NEAR(*entry.parameter->value().data<float>(), before[entry.offset] * factor, 1e-6)
+        << entry.name;
+  }
+  config.no_weight_decay.push_back("tabel");
+  const absl::Status status = CheckNoWeightDecay(config, net_);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("'tabel'"));
 }
 
 TEST_F(Optimizers, FirstStepOfAdamWIsTheLearningRateWithoutDecay) {
