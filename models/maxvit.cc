@@ -15,6 +15,7 @@
 #include "core/random.h"
 #include "layers/depthwise_conv.h"
 #include "layers/drop_path.h"
+#include "layers/layer_scale.h"
 #include "layers/mlp.h"
 
 namespace tessera {
@@ -129,13 +130,17 @@ class AttentionUnit : public Module {
   Tensor Forward(const Tensor& x, const ForwardContext& context) const;
 
  private:
+  const layers::LayerScale* AddLayerScale(const char* name, int64_t dim, double init_value);
   Tensor Attend(const Tensor& x, const ForwardContext& context) const;
+  Tensor Mix(const Tensor& x) const;
 
   layers::LayerNorm& norm1_;
   attention::GridAttention& attn_;
+  const layers::LayerScale* ls1_;
   layers::DropPath& drop_path1_;
   layers::LayerNorm& norm2_;
   layers::Mlp& mlp_;
+  const layers::LayerScale* ls2_;
   layers::DropPath& drop_path2_;
 };
 
@@ -157,11 +162,17 @@ int64_t MlpWidth(const MaxVitTransformerConfig& config, int64_t dim) {
   return static_cast<int64_t>(static_cast<double>(dim) * config.expand_ratio);
 }
 
+const layers::LayerScale* AttentionUnit::AddLayerScale(const char* name, int64_t dim,
+                                                       double init_value) {
+  return init_value == 0 ? nullptr : &AddChild<layers::LayerScale>(name, dim, init_value);
+}
+
 AttentionUnit::AttentionUnit(const MaxVitTransformerConfig& config, Partition partition,
                              int64_t dim, double drop_path_rate)
     : norm1_(AddChild<layers::LayerNorm>("norm1", dim, static_cast<float>(config.norm_eps))),
       attn_(AddChild<attention::GridAttention>("attn", dim,
                                                AttentionOptions(config, partition, dim))),
+      ls1_(AddLayerScale("ls1", dim, config.init_values)),
       drop_path1_(AddChild<layers::DropPath>("drop_path1", drop_path_rate)),
       norm2_(AddChild<layers::LayerNorm>("norm2", dim, static_cast<float>(config.norm_eps))),
       mlp_(AddChild<layers::Mlp>(
@@ -169,17 +180,24 @@ AttentionUnit::AttentionUnit(const MaxVitTransformerConfig& config, Partition pa
           layers::Mlp::Options{.activation = ActivationOf(config.act_layer),
                                .weight_init = Init::XavierUniform(dim, MlpWidth(config, dim)),
                                .bias_init = Init::Normal(1e-6)})),
+      ls2_(AddLayerScale("ls2", dim, config.init_values)),
       drop_path2_(AddChild<layers::DropPath>("drop_path2", drop_path_rate)) {}
 
 Tensor AttentionUnit::Attend(const Tensor& x, const ForwardContext& context) const {
   context.TapAttention(attn_, x);
-  return attn_.Forward(x, context, context.compute_dtype);
+  Tensor y = attn_.Forward(x, context, context.compute_dtype);
+  return ls1_ == nullptr ? y : ls1_->Forward(y);
+}
+
+Tensor AttentionUnit::Mix(const Tensor& x) const {
+  Tensor y = mlp_.Forward(x);
+  return ls2_ == nullptr ? y : ls2_->Forward(y);
 }
 
 Tensor AttentionUnit::Forward(const Tensor& x, const ForwardContext& context) const {
   const DType dtype = context.compute_dtype;
   const Tensor z = drop_path1_.AddTo(x, Attend(norm1_.Forward(x, dtype), context), context);
-  Tensor y = drop_path2_.AddTo(z, mlp_.Forward(norm2_.Forward(z, dtype)), context);
+  Tensor y = drop_path2_.AddTo(z, Mix(norm2_.Forward(z, dtype)), context);
   context.Tap(*this, y);
   return y;
 }

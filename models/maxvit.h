@@ -54,6 +54,7 @@ struct MaxVitTransformerConfig {
   std::vector<int64_t> window_size = {7, 7};
   std::vector<int64_t> grid_size = {7, 7};
   std::string act_layer = "gelu_tanh";
+  double init_values = 0.0;
   double norm_eps = 1e-5;
 
   template <class V>
@@ -68,6 +69,7 @@ struct MaxVitTransformerConfig {
     v("window_size", window_size, "rows and columns of a window", Between(1, 1024));
     v("grid_size", grid_size, "rows and columns of the grid", Between(1, 1024));
     v("act_layer", act_layer, "activation of the MLPs", OneOf({"gelu_tanh", "gelu"}));
+    v("init_values", init_values, "layer scale of both branches at the start; 0: none", AtLeast(0));
     v("norm_eps", norm_eps, "of the layer norms", MoreThan(0));
   }
 };

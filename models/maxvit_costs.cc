@@ -31,6 +31,7 @@ void AddAttention(const MaxVitTransformerConfig& config, const Map& map, int64_t
   // Inputs of both norms; then their outputs, qkv, the attention's output, the hidden map.
   cost->saved_f32 += 2 * map.numel();
   cost->saved_compute += map.numel() * 6 + map.pixels() * hidden;
+  if (config.init_values > 0) cost->saved_compute += 2 * map.numel();  // what is scaled
 }
 
 }  // namespace

@@ -124,6 +124,11 @@ OnnxValue FromGrid(OnnxGraph& graph, const OnnxValue& x, int64_t rows, int64_t c
   return graph.Reshape(graph.Transpose(cut, {0, 3, 1, 4, 2, 5}), {-1, height, width, x.dim(2)});
 }
 
+// x [..., C], scaled if the weights say so.
+OnnxValue LayerScale(OnnxGraph& graph, const OnnxValue& x, const std::string& name) {
+  return graph.Has(name + ".gamma") ? graph.Mul(x, graph.Weight(name + ".gamma")) : x;
+}
+
 // x [B, H, W, C].
 OnnxValue AttentionUnit(OnnxGraph& graph, const OnnxValue& x, const MaxVitTransformerConfig& config,
                         bool grid, const std::string& name) {
@@ -142,9 +147,10 @@ OnnxValue AttentionUnit(OnnxGraph& graph, const OnnxValue& x, const MaxVitTransf
       graph.MergeHeads(graph.Attention(qkv[0], qkv[1], qkv[2], scale, &bias)), name + ".attn.proj");
   const OnnxValue map = grid ? FromGrid(graph, mixed, rows, columns, x.dim(1), x.dim(2))
                              : graph.FromWindows(mixed, rows, columns, x.dim(1), x.dim(2));
-  const OnnxValue z = graph.Add(x, map);
-  return graph.Add(z, graph.Mlp(graph.LayerNorm(z, name + ".norm2", eps), name + ".mlp",
-                                config.act_layer == "gelu_tanh"));
+  const OnnxValue z = graph.Add(x, LayerScale(graph, map, name + ".ls1"));
+  const OnnxValue mlp = graph.Mlp(graph.LayerNorm(z, name + ".norm2", eps), name + ".mlp",
+                                  config.act_layer == "gelu_tanh");
+  return graph.Add(z, LayerScale(graph, mlp, name + ".ls2"));
 }
 
 }  // namespace

@@ -91,6 +91,9 @@ std::vector<ModelVariant> MaxVitVariants() {
   add("maxvit_rmlp_pico_rw_256", Rw(shallow, {24, 32}, 32, 256, "mlp"), "80.6", 256);
   add("maxvit_rmlp_nano_rw_256", Rw({1, 2, 3, 1}, {32, 64}, 64, 256, "mlp"), "83.0", 256);
   add("maxvit_rmlp_tiny_rw_256", Rw(shallow, {32, 64}, 64, 256, "mlp"), "84.2", 256);
+  MaxVitConfig small = Rw(shallow, {32, 64}, 96, 224, "mlp");
+  small.transformer_cfg.init_values = 1e-6;
+  add("maxvit_rmlp_small_rw_224", small, "84.5", 224);
   for (const int64_t image_size : {224, 384}) {
     MaxVitConfig base = Rw(deep, {32, 64}, 96, image_size, "mlp");
     base.head_hidden_size = 768;

@@ -18,6 +18,7 @@
 #include "tensor/ops/mean_pool/mean_pool.h"
 #include "tensor/ops/optimizer/optimizer.h"
 #include "tensor/ops/residual/residual.h"
+#include "tensor/ops/scale_columns/scale_columns.h"
 #include "tensor/ops/softmax/softmax.h"
 #include "tensor/ops/squared_norm/squared_norm.h"
 #include "tensor/ops/top_k/top_k.h"
@@ -312,6 +313,14 @@ BENCHMARK(BM_ColumnSum)
     ->Args({25088, 288, 1})
     ->Args({392, 3072, 1})
     ->UseRealTime();
+
+void BM_ScaleColumnsBackward(benchmark::State& state) {
+  const Tensor dy = Random({25088, 96}, DTypeArg(state, 0)), x = Random({25088, 96}, dy.dtype());
+  const Tensor scale = Random({96}), dscale = Random({96});
+  for (auto _ : state) ops::ScaleColumnsBackward(dy, x, scale, dy, dscale, false);
+  Bytes(state, 3 * x.bytes());
+}
+BENCHMARK(BM_ScaleColumnsBackward)->Arg(0)->Arg(1)->UseRealTime();
 
 void BM_SoftmaxTopK(benchmark::State& state) {
   const Tensor x = Random({256, 1000});

@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "absl/strings/match.h"
 #include "core/check.h"
 #include "models/registry.h"
 #include "tests/op_testing.h"
@@ -95,6 +96,7 @@ TEST(MaxVit, OtherFamilyHasThePublishedParameters) {
                                       {"maxvit_rmlp_pico_rw_256", 7'515'980},
                                       {"maxvit_rmlp_nano_rw_256", 15'501'452},
                                       {"maxvit_rmlp_tiny_rw_256", 29'148'896},
+                                      {"maxvit_rmlp_small_rw_224", 64'895'044},
                                       {"maxvit_rmlp_base_rw_224", 116'135'788},
                                       {"maxvit_rmlp_base_rw_384", 116'135'788}}) {
     int64_t parameters = 0;
@@ -133,7 +135,8 @@ TEST(MaxVit, TrainsUnderEveryOption) {
         "bias, "
         "act_layer: gelu}",
         "transformer_cfg: {dim_head: 4, window_size: [2, 3], grid_size: [2, 3], rel_pos_type: "
-        "mlp}"}) {
+        "mlp}",
+        "transformer_cfg: {init_values: 0.1}"}) {
     SCOPED_TRACE(options);
     ConfigNode node = *ParseYaml(Small(""), "test");
     MergeNode(*ParseYaml(absl::StrCat("{", options, "}"), "test"), &node);
@@ -152,6 +155,30 @@ TEST(MaxVit, TrainsUnderEveryOption) {
       for (int64_t i = 0; i < y.numel(); ++i) ASSERT_TRUE(std::isfinite(At(y, i)));
       EXPECT_TRUE((*FindModel("maxvit"))->create(model.Options()).ok());
     }
+  }
+}
+
+// Factors of zero leave the convolutions alone.
+TEST(MaxVit, LayerScaleIsOnEveryBranchOfAttentionAndMlp) {
+  const auto model = Make("maxvit", Small("transformer_cfg: {init_values: 1e-6}"));
+  const ParameterStore store(*model, 1, false);
+  int scales = 0;
+  for (const ParameterStore::Entry& entry : store.entries()) {
+    if (!absl::EndsWith(entry.name, ".gamma")) continue;
+    ++scales;
+    EXPECT_EQ(At(entry.parameter->value(), 3), 1e-6f) << entry.name;
+    std::fill_n(entry.parameter->value().data<float>(), entry.parameter->shape().numel(), 0.0f);
+  }
+  EXPECT_EQ(scales, 3 * 4);
+  std::map<std::string, Tensor> taps;
+  ForwardContext context;
+  context.tap = [&](absl::string_view name, const Tensor& y) {
+    taps[std::string(name)] = y.Clone();
+  };
+  model->Forward(RandomTensor({2, 16, 24, 3}, DType::kF32, 2), context);
+  for (const char* block : {"stages.0.blocks.0.", "stages.1.blocks.1."}) {
+    const std::string name = block;
+    EXPECT_TRUE(SameBits(taps.at(name + "attn_grid"), taps.at(name + "conv"))) << name;
   }
 }
 

@@ -51,7 +51,7 @@ inline const std::vector<OnnxCase>& OnnxCases() {
              "window_size: [2, 3], grid_size: [4, 3]}}",
          64, 48},
         {"maxvit", "{" + maxvit + rw + "bias}}", 64, 48},
-        {"maxvit", "{" + maxvit + rw + "mlp}}", 64, 48},
+        {"maxvit", "{" + maxvit + rw + "mlp, init_values: 0.5}}", 64, 48},
         {"transnext", "{" + transnext + "}", 64, 64},
         {"transnext", "{" + transnext + ", fixed_pool_size: 3}", 64, 64}};
   }();
