@@ -1,5 +1,5 @@
-// c = a^T b for two tall bf16 matrices: the weight gradient of a layer with many tokens and few
-// channels, where oneDNN spends half of its time on transposing a.
+// c = a^T b for two tall matrices: the weight gradient of a layer with many tokens and few
+// channels, where oneDNN spends up to half of its time on transposing a.
 #ifndef TESSERA_TENSOR_OPS_MATMUL_TALL_PRODUCT_H_
 #define TESSERA_TENSOR_OPS_MATMUL_TALL_PRODUCT_H_
 
@@ -7,8 +7,9 @@
 
 namespace tessera {
 
-// True if the machine has the instructions (avx512_bf16) and the product is one of those: a stored
-// [k, m], b [k, n], c f32, m or n at most 192 and k in the thousands.
+// True if the machine has the instructions (AVX-512 with avx512_bf16) and the product is one of
+// those: a stored [k, m], b [k, n], both f32 or bf16, c f32, m or n at most 192 and k in the
+// thousands.
 bool IsTallProduct(const MatMulArgs& args);
 
 // The same bits for any number of threads.
