@@ -21,7 +21,7 @@ namespace tessera {
 namespace {
 
 constexpr int64_t kMinBlockBytes = 256;
-constexpr int kClassesPerOctave = 8;
+constexpr int kClassesPerOctave = 16;
 constexpr int kNumClasses = 64 * kClassesPerOctave;
 
 // Index of the smallest class that holds `bytes`, and that class's size.
@@ -34,7 +34,7 @@ SizeClass ClassOf(int64_t bytes) {
   bytes = std::max(bytes, kMinBlockBytes);
   const int octave = std::bit_width(static_cast<uint64_t>(bytes - 1)) - 1;
   const int64_t step = (int64_t{1} << octave) / kClassesPerOctave;
-  const int64_t steps = (bytes + step - 1) / step;  // in (8, 16]
+  const int64_t steps = (bytes + step - 1) / step;  // in (16, 32]
   return {octave * kClassesPerOctave + static_cast<int>(steps - kClassesPerOctave - 1),
           steps * step};
 }

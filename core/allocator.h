@@ -1,6 +1,6 @@
 // Caching allocator of tensor memory.
 //
-// Sizes are rounded up to classes an eighth of a power of two apart; freed blocks are kept per
+// Sizes are rounded up to classes a sixteenth of a power of two apart; freed blocks are kept per
 // class and handed out again, so a training step that repeats its shapes makes no system call and
 // no malloc. Each device has its own. A block that is given back may be handed out at once: on a
 // device, what still uses it runs before whatever the next owner starts. On the CPU, blocks of 2
