@@ -163,7 +163,6 @@ void ParameterStore::MoveTo(Device device) {
   values_ = values_.To(device);
   grads_ = grads_.To(device);
   bf16_ = bf16_.To(device);
-  counters_ = counters_.To(device);
   CutSlices();
 }
 

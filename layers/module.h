@@ -169,13 +169,13 @@ class ParameterStore {
   const Tensor& values() const { return values_; }  // f32, all slices and gaps
   const Tensor& grads() const { return grads_; }    // f32, the parameters' part of that layout
   const Tensor& bf16() const { return bf16_; }      // bf16, like grads(); undefined without copies
-  const Tensor& counters() const { return counters_; }  // i64, without gaps
+  const Tensor& counters() const { return counters_; }  // i64, without gaps; on the CPU
   // The parameters' part of a tensor laid out like values().
   Tensor Trained(const Tensor& flat) const { return flat.Slice(0, grads_.numel()); }
 
   // Makes the parameters leaves of the tape: gradients overwrite, or add to, what grads() holds.
   void Watch(Tape& tape, bool accumulate);
-  // Moves everything to another device; not while a tape watches.
+  // Moves everything but the counters to another device; not while a tape watches.
   void MoveTo(Device device);
   // Brings the bf16 copies up to date, after values were loaded or changed by other means than the
   // optimizer's sweep.

@@ -88,15 +88,15 @@ void Optimizer::Step(double lr, double grad_scale) {
   AverageBuffers();
 }
 
-// Buffers are few, and the sweep over the parameters ends where they begin.
+// Buffers are few, and the sweep over the parameters ends where they begin. A step of learning rate
+// 0, whatever the gradient, leaves them as they are and moves their averages.
 void Optimizer::AverageBuffers() {
-  if (!averages_.defined()) return;
-  const auto decay = static_cast<float>(ema_decay_);
-  const float* value = store_.values().data<float>();
-  float* average = averages_.data<float>();
-  for (int64_t i = store_.grads().numel(); i < store_.values().numel(); ++i) {
-    average[i] = decay * average[i] + (1.0f - decay) * value[i];
-  }
+  const int64_t begin = store_.grads().numel(), end = store_.values().numel();
+  if (!averages_.defined() || begin == end) return;
+  const Tensor buffers = store_.values().Slice(begin, end);
+  const ParameterRange all = {0, end - begin};
+  ops::Sgd({buffers, buffers, Tensor(), averages_.Slice(begin, end), absl::MakeConstSpan(&all, 1)},
+           Tensor(), {.lr = 0, .ema_decay = ema_decay_});
 }
 
 absl::Status CheckNoWeightDecay(const OptimConfig& config, Module& model) {

@@ -101,19 +101,25 @@ Tensor LogCpb(const Tensor& y, const Tensor& x, const LogCpbWeights& weights) {
 
 namespace {
 
-Tensor VectorOf(const std::vector<float>& values) {
-  return Tensor::From<float>({static_cast<int64_t>(values.size())}, values);
+// The network's output for all pairs of coordinates.
+Tensor BiasTable(const RelativeAxis& y, const RelativeAxis& x, const LogCpbWeights& weights) {
+  const auto on_device = [&](const std::vector<float>& coordinates) {
+    return Tensor::From<float>({static_cast<int64_t>(coordinates.size())}, coordinates)
+        .To(weights.fc1.device());
+  };
+  return LogCpb(on_device(y.coordinates), on_device(x.coordinates), weights);
 }
 
 // Offsets of all cells of a grid, row by row, from those of its rows and columns.
-Tensor KeyOffsets(const std::vector<int64_t>& rows, const std::vector<int64_t>& columns) {
+Tensor KeyOffsets(const std::vector<int64_t>& rows, const std::vector<int64_t>& columns,
+                  Device device) {
   const Tensor offsets =
       Tensor::Empty({static_cast<int64_t>(rows.size() * columns.size())}, DType::kI64);
   int64_t* to = offsets.data<int64_t>();
   for (const int64_t row : rows) {
     for (const int64_t column : columns) *to++ = row + column;
   }
-  return offsets;
+  return offsets.To(device);
 }
 
 // Two pixels and their weights in the linear interpolation of `to` pixels from `from`, between
@@ -191,8 +197,8 @@ PositionBias MakePositionBias(const GridSize& map, const GridSize& pooled,
   const int64_t row_stride = static_cast<int64_t>(x.coordinates.size());
   std::vector<int64_t> rows = y.first;
   for (int64_t& row : rows) row *= row_stride;
-  return {.values = LogCpb(VectorOf(y.coordinates), VectorOf(x.coordinates), weights),
-          .key_offsets = KeyOffsets(rows, x.first),
+  return {.values = BiasTable(y, x, weights),
+          .key_offsets = KeyOffsets(rows, x.first, weights.fc1.device()),
           .row_stride = row_stride};
 }
 
@@ -204,15 +210,16 @@ PositionBias ResizedPositionBias(const GridSize& from_map, const GridSize& from_
   const RelativeAxis y = MakeRelativeAxis(from_rows, reference.height);
   const RelativeAxis x = MakeRelativeAxis(from_columns, reference.width);
   // Both interpolations are products with a matrix per axis: [(row cell, y), (column cell, x)].
-  const Tensor table = LogCpb(VectorOf(y.coordinates), VectorOf(x.coordinates), weights);
-  const Tensor to_columns = ResizeMatrix(x, from_columns, {map.width, pooled.width});
-  const Tensor to_rows = ResizeMatrix(y, from_rows, {map.height, pooled.height});
+  const Device device = weights.fc1.device();
+  const Tensor table = BiasTable(y, x, weights);
+  const Tensor to_columns = ResizeMatrix(x, from_columns, {map.width, pooled.width}).To(device);
+  const Tensor to_rows = ResizeMatrix(y, from_rows, {map.height, pooled.height}).To(device);
   const int64_t row_stride = to_columns.dim(0);
   std::vector<int64_t> rows(pooled.height), columns(pooled.width);
   for (int64_t i = 0; i < pooled.height; ++i) rows[i] = i * map.height * row_stride;
   for (int64_t j = 0; j < pooled.width; ++j) columns[j] = j * map.width;
   return {.values = LeftProduct(to_rows, Linear(table, to_columns, Tensor(), DType::kF32)),
-          .key_offsets = KeyOffsets(rows, columns),
+          .key_offsets = KeyOffsets(rows, columns, device),
           .row_stride = row_stride};
 }
 

@@ -278,7 +278,8 @@ Tensor GlobalAttention::Attend(const Tensor& qkv, const Lepe& lepe) const {
                            .region_width = qkv.dim(2),
                            .topk = 1,
                            .scale = InverseRoot(options_.dim / options_.num_heads)};
-  return RoutedAttention(qkv, Tensor::Zeros({qkv.dim(0), 1, 1}, DType::kI32), lepe, routing);
+  return RoutedAttention(qkv, Tensor::Zeros({qkv.dim(0), 1, 1}, DType::kI32, qkv.device()), lepe,
+                         routing);
 }
 
 Tensor GlobalAttention::Forward(const Tensor& x, DType out_dtype) const {

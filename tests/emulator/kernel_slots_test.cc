@@ -16,16 +16,6 @@ namespace {
 // here.
 const std::map<std::string, std::string>& CpuOnly() {
   static const auto* const slots = new std::map<std::string, std::string>{
-      {"average_pool", "models with batch norm train on the CPU"},
-      {"average_pool_backward", "models with batch norm train on the CPU"},
-      {"batch_norm", "models with batch norm train on the CPU"},
-      {"batch_norm_gate_combine", "models with batch norm train on the CPU"},
-      {"batch_norm_gate_sums", "models with batch norm train on the CPU"},
-      {"batch_norm_grad_input", "models with batch norm train on the CPU"},
-      {"batch_norm_grad_sums", "models with batch norm train on the CPU"},
-      {"batch_norm_pool", "models with batch norm train on the CPU"},
-      {"batch_norm_statistics", "models with batch norm train on the CPU"},
-      {"batch_norm_sums", "models with batch norm train on the CPU"},
       {"softmax", "evaluation and prediction copy the logits to the CPU"},
       {"top_k", "evaluation and prediction copy the logits to the CPU"},
   };

@@ -10,7 +10,7 @@ class AveragePool : public OnEveryTarget {};
 TEST_P(AveragePool, ForwardAndBackwardMatchDoublePrecision) {
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     for (const auto& [h, w] : std::vector<std::pair<int64_t, int64_t>>{{2, 2}, {5, 4}, {1, 3}}) {
-      for (const int64_t channels : {1, 5, 33}) {
+      for (const int64_t channels : {1, 5, 8, 33}) {
         const Tensor x = RandomTensor({2, h, w, channels}, dtype, 1);
         const Shape pooled = {2, (h + 1) / 2, (w + 1) / 2, channels};
         const Tensor dy = RandomTensor(pooled, dtype, 2), dx = RandomTensor(x.shape(), dtype, 3);

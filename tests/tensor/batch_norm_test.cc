@@ -166,7 +166,7 @@ TEST_P(BatchNorm, ForwardAndBackwardMatchDoublePrecision) {
   for (const auto& [in, out] : std::vector<std::pair<DType, DType>>{
            {DType::kF32, DType::kF32}, {DType::kF32, DType::kBF16}, {DType::kBF16, DType::kBF16}}) {
     for (const Activation activation : kActivations) {
-      for (const int64_t channels : {1, 5, 33}) {
+      for (const int64_t channels : {1, 5, 16, 33}) {
         for (const int64_t rows : {2, 11, 1207}) {
           const Tensor x = Rows(rows, channels, in);
           const ops::BatchNormTransform transform = TransformOf(x, activation);

@@ -1,74 +1,11 @@
 #include "core/cuda/column_sums.h"
 #include "core/cuda/elementwise.h"
+#include "tensor/ops/activation/activation_cuda.h"
 #include "tensor/ops/activation/activation_kernel.h"
-#include "tensor/ops/activation/gelu_cuda.h"
 #include "tensor/ops/float_types.h"
 
 namespace tessera {
 namespace {
-
-// Bounds that keep e^-u of a sigmoid finite, as infinities would make NaNs of their products; a NaN
-// gets through.
-DEVICE float AtLeast(float low, float x) { return x < low ? low : x; }
-DEVICE float Within(float bound, float x) { return x > bound ? bound : AtLeast(-bound, x); }
-constexpr float kGeluTanhBound = 10.0f;
-constexpr float kSiluBound = 85.0f;
-
-DEVICE float Sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-
-// The derivative of x s, s = sigmoid(u): s + x u' s (1 - s), with 1 - s = e^-u s.
-DEVICE float GatedDerivative(float u, float x_du) {
-  const float e = expf(-u), s = 1.0f / (1.0f + e);
-  return s + x_du * s * (e * s);
-}
-
-// The tanh form of GELU is x sigmoid(x (kLinear + kCubic x^2)).
-constexpr float kLinear = 1.5957691216f;
-constexpr float kCubic = 0.044715f * kLinear;
-
-template <Activation kActivation>
-DEVICE float Activate(float x) {
-  if constexpr (kActivation == Activation::kGelu) {
-    return GeluOf(x);
-  } else if constexpr (kActivation == Activation::kGeluTanh) {
-    const float low = AtLeast(-kGeluTanhBound, x);
-    return low * Sigmoid(low * (kLinear + kCubic * low * low));
-  } else if constexpr (kActivation == Activation::kSilu) {
-    const float low = AtLeast(-kSiluBound, x);
-    return low * Sigmoid(low);
-  } else if constexpr (kActivation == Activation::kRelu) {
-    return x < 0.0f ? 0.0f : x;
-  } else if constexpr (kActivation == Activation::kSigmoid) {
-    return Sigmoid(x);
-  } else if constexpr (kActivation == Activation::kTanh) {
-    return tanhf(x);
-  } else {
-    return x;
-  }
-}
-
-template <Activation kActivation>
-DEVICE float Derivative(float x) {
-  if constexpr (kActivation == Activation::kGelu) {
-    return GeluDerivativeOf(x);
-  } else if constexpr (kActivation == Activation::kGeluTanh) {
-    x = Within(kGeluTanhBound, x);
-    return GatedDerivative(x * (kLinear + kCubic * x * x), x * (kLinear + 3.0f * kCubic * x * x));
-  } else if constexpr (kActivation == Activation::kSilu) {
-    x = Within(kSiluBound, x);
-    return GatedDerivative(x, x);
-  } else if constexpr (kActivation == Activation::kRelu) {
-    return x > 0.0f ? 1.0f : 0.0f * x;  // a NaN gets through
-  } else if constexpr (kActivation == Activation::kSigmoid) {
-    const float s = Sigmoid(x);
-    return s * (1.0f - s);
-  } else if constexpr (kActivation == Activation::kTanh) {
-    const float t = tanhf(x);
-    return 1.0f - t * t;
-  } else {
-    return 1.0f;
-  }
-}
 
 template <Activation kActivation, typename T>
 struct Forward {
@@ -100,7 +37,7 @@ struct Backward {
     LoadFloats(x + i, v);
     if constexpr (kAccumulate) LoadFloats(dx + i, result);
     UNROLL for (int j = 0; j < kCount; ++j) {
-      d[j] *= Derivative<kActivation>(v[j]);
+      d[j] *= ActivationDerivative<kActivation>(v[j]);
       result[j] = kAccumulate ? result[j] + d[j] : d[j];
     }
     StoreFloats(result, dx + i);
