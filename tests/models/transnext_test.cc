@@ -10,6 +10,7 @@
 
 #include "core/check.h"
 #include "models/registry.h"
+#include "tests/models/gradients_testing.h"
 #include "tests/op_testing.h"
 
 namespace tessera {
@@ -118,6 +119,9 @@ TEST(TransNext, NamesParametersAsTheOfficialCheckpointsDo) {
     EXPECT_EQ(names.count(name), 1u) << name;
   }
   EXPECT_EQ(names.count("block4.0.attn.kv.weight"), 0u);
+  const auto wide = MakeSmall("window_size: [5, 0]");
+  EXPECT_EQ(ParameterStore(*wide, 1, false).Find("block1.0.attn.learnable_tokens")->shape(),
+            Shape({1, 8, 25}));
 }
 
 TEST(TransNext, TrainsUnderEveryOption) {
@@ -177,6 +181,148 @@ TEST(TransNext, TreatsImagesOfABatchAlone) {
       for (int64_t j = 0; j < 5; ++j) EXPECT_NEAR(At(alone, j), At(whole, 5 * i + j), 1e-4);
     }
   }
+}
+
+TEST(TransNext, CheckpointedBlocksGiveTheSameGradients) {
+  const auto model = MakeSmall("drop_path_rate: 0.4");
+  ParameterStore store(*model, 1, false);
+  const Tensor images = RandomTensor({2, 40, 33, 3}, DType::kF32, 4);
+  const ModelGradients plain = GradientsOf(*model, store, {.training = true}, images);
+  const ModelGradients checkpointed =
+      GradientsOf(*model, store, {.training = true, .checkpoint_blocks = true}, images);
+  EXPECT_LT(checkpointed.num_nodes, plain.num_nodes / 2);
+  EXPECT_EQ(std::memcmp(plain.grads.raw(), checkpointed.grads.raw(), plain.grads.bytes()), 0);
+}
+
+// Three blocks with rates 0, 0.4 and 0.8 for each of two branches: a sample passes unchanged when
+// both are dropped.
+TEST(TransNext, DropPathRatesGrowByBlockToTheLargest) {
+  constexpr int64_t kSamples = 500;
+  const auto model = MakeSmall("drop_path_rate: 0.8");
+  const ParameterStore store(*model, 1, false);
+  std::map<std::string, Tensor> taps;
+  ForwardContext context = {.training = true};
+  context.tap = [&](absl::string_view name, const Tensor& y) {
+    taps[std::string(name)] = y.Clone();
+  };
+  model->Forward(RandomTensor({kSamples, 8, 8, 3}, DType::kF32, 5), context);
+  const auto share_unchanged = [&](const std::string& from, const std::string& to) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < kSamples; ++i) {
+      const Tensor a = taps.at(from).Slice(i, i + 1), b = taps.at(to).Slice(i, i + 1);
+      count += std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
+    }
+    return static_cast<double>(count) / kSamples;
+  };
+  EXPECT_EQ(share_unchanged("patch_embed1", "block1.0"), 0);
+  EXPECT_NEAR(share_unchanged("patch_embed2", "block2.0"), 0.4 * 0.4, 0.05);
+  EXPECT_NEAR(share_unchanged("block2.0", "block2.1"), 0.8 * 0.8, 0.06);
+}
+
+TEST(TransNext, StartsWithTheValuesOfTheOfficialCode) {
+  const auto model = MakeSmall("embed_dims: [96, 96], num_heads: [16, 4]");
+  const ParameterStore store(*model, 1, false);
+  const std::map<std::string, double> deviations = {
+      {"patch_embed1.proj.weight", std::sqrt(2.0 / (49 * 96))},
+      {"patch_embed2.proj.weight", std::sqrt(2.0 / (9 * 96))},
+      {"block1.0.attn.query_embedding", 0.02},
+      {"block1.0.attn.learnable_tokens", 0.02},
+      {"block1.0.attn.relative_pos_bias_local", 0.0004},
+      {"block1.0.attn.sr.weight", std::sqrt(2.0 / 96)},
+      {"block1.0.attn.cpb_fc1.weight", 0.02},
+      {"block2.1.attn.qkv.weight", 0.02},
+      {"block2.1.mlp.dwconv.dwconv.weight", std::sqrt(2.0 / 9)},
+      {"head.weight", 0.02}};
+  for (const auto& [name, deviation] : deviations) {
+    const std::vector<double> values = ToDouble(store.Find(name)->value());
+    double squares = 0;
+    for (const double v : values) squares += v * v;
+    EXPECT_NEAR(std::sqrt(squares / static_cast<double>(values.size())), deviation,
+                0.15 * deviation)
+        << name;
+  }
+  for (const auto& [name, value] :
+       std::map<std::string, double>{{"block1.0.attn.temperature", std::log(std::expm1(1 / 0.24))},
+                                     {"block1.0.attn.learnable_bias", 0},
+                                     {"block1.0.attn.q.bias", 0},
+                                     {"patch_embed1.proj.bias", 0},
+                                     {"norm2.weight", 1}}) {
+    const Parameter& parameter = *store.Find(name);
+    ExpectClose(parameter.value(), std::vector<double>(parameter.shape().numel(), value), 1e-6);
+  }
+}
+
+// The second stage on tokens that are all alike and so small that epsilons show. Its projections
+// are identities and its gates constant, so that attention and the gated unit give back what their
+// norms do: 1e-5 is for patch embeddings, 1e-6 for blocks and stages.
+TEST(TransNext, NormsHaveTheEpsilonsOfTheOfficialCode) {
+  constexpr int64_t kDim = 32;
+  const auto model = MakeSmall("depths: [1, 1], mlp_ratios: [2, 1.5]");
+  const ParameterStore store(*model, 1, false);
+  const auto fill = [&](const std::string& name, double value) {
+    const Tensor& t = store.Find(name)->value();
+    std::fill_n(t.data<float>(), t.numel(), static_cast<float>(value));
+  };
+  // Rows `first` and the following become the identity.
+  const auto add_identity = [&](const std::string& name, int64_t first) {
+    const Tensor& t = store.Find(name)->value();
+    for (int64_t i = 0; i < kDim; ++i) Set(t, (first + i) * kDim + i, 1);
+  };
+  for (const char* name : {"patch_embed2.proj.weight", "block2.0.attn.qkv.weight",
+                           "block2.0.attn.proj.weight", "block2.0.mlp.fc1.weight",
+                           "block2.0.mlp.dwconv.dwconv.weight", "block2.0.mlp.fc2.weight"}) {
+    fill(name, 0);
+  }
+  const Tensor bias = RandomTensor({kDim}, DType::kF32, 7, -2e-3, 2e-3);
+  std::copy_n(bias.data<float>(), kDim,
+              store.Find("patch_embed2.proj.bias")->value().data<float>());
+  fill("patch_embed2.norm.weight", 1e-3);
+  add_identity("block2.0.attn.qkv.weight", 2 * kDim);
+  add_identity("block2.0.attn.proj.weight", 0);
+  add_identity("block2.0.mlp.fc1.weight", kDim);
+  add_identity("block2.0.mlp.fc2.weight", 0);
+  fill("block2.0.mlp.dwconv.dwconv.bias", 1);
+  std::map<std::string, std::vector<double>> taps;  // of the first token
+  ForwardContext context;
+  context.tap = [&](absl::string_view name, const Tensor& y) {
+    if (y.dim(3) == kDim) taps[std::string(name)] = ToDouble(y.Reshape({y.numel()}).Slice(0, kDim));
+  };
+  const auto expect_normed = [&](const std::vector<double>& x, double eps, double factor,
+                                 const std::string& tap) {
+    double mean = 0, variance = 0;
+    for (const double v : x) mean += v / kDim;
+    for (const double v : x) variance += (v - mean) * (v - mean) / kDim;
+    for (int64_t i = 0; i < kDim; ++i) {
+      const double expected = factor * (x[i] - mean) / std::sqrt(variance + eps);
+      EXPECT_NEAR(taps.at(tap)[i], expected, 1e-3 * factor) << tap << " " << i;
+    }
+  };
+  const auto forward = [&] {
+    model->Forward(RandomTensor({1, 32, 32, 3}, DType::kF32, 2), context);
+  };
+  forward();
+  expect_normed(ToDouble(bias), 1e-5, 1e-3, "patch_embed2");
+  const std::vector<double> x = taps.at("patch_embed2");
+  expect_normed(x, 1e-6, 1, "block2.0.attn");
+  fill("block2.0.attn.proj.weight", 0);
+  forward();
+  const double gelu_of_one = 0.5 * std::erfc(-std::sqrt(0.5));
+  expect_normed(x, 1e-6, gelu_of_one, "block2.0.mlp");
+  fill("block2.0.mlp.fc2.weight", 0);
+  forward();
+  expect_normed(x, 1e-6, 1, "norm2");
+}
+
+// Relative coordinates are scaled by the size in pre-training, whatever the images.
+TEST(TransNext, KeepsTheScaleOfBiasesFromPreTraining) {
+  const Tensor images = RandomTensor({1, 96, 96, 3}, DType::kF32, 6);
+  const auto outputs = [&](const std::string& options) {
+    const auto model = MakeSmall(options);
+    const ParameterStore store(*model, 1, false);
+    return ToDouble(model->Forward(images, {}));
+  };
+  EXPECT_EQ(outputs("img_size: 96, pretrain_size: 64"), outputs("img_size: 64"));
+  EXPECT_NE(outputs("img_size: 96"), outputs("img_size: 64"));
 }
 
 TEST(TransNext, MakesTheSameBiasesForItsOwnImageSizeInBothModes) {
