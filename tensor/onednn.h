@@ -33,7 +33,8 @@ inline bool OneDnnHasBf16() {
   return has;
 }
 
-// Runs a primitive on its arguments. Unlike primitive::execute it copies nothing to the heap.
+// Runs a primitive on its arguments. Unlike primitive::execute it makes no table of them first;
+// oneDNN itself still keeps one, on the heap, while it runs.
 inline void OneDnnExecute(const dnnl::primitive& primitive,
                           const std::vector<dnnl_exec_arg_t>& arguments) {
   const dnnl_status_t status = dnnl_primitive_execute(
