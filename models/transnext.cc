@@ -154,23 +154,32 @@ TransNext::TransNext(const TransNextConfig& config) : config_(config) {
   }
 }
 
-std::vector<Tensor> TransNext::Features(const Tensor& images, const ForwardContext& context) const {
-  CHECK(images.rank() == 4 && images.dim(3) == config_.in_chans && images.numel() > 0)
-      << "TransNext: images " << images.shape() << ", expected [B, H, W, " << config_.in_chans
-      << "]";
+Tensor TransNext::ForwardStage(size_t stage, const Tensor& x, const ForwardContext& context) const {
+  CHECK(stage > 0 || (x.rank() == 4 && x.dim(3) == config_.in_chans && x.numel() > 0))
+      << "TransNext: images " << x.shape() << ", expected [B, H, W, " << config_.in_chans << "]";
+  const Stage& parts = stages_[stage];
+  const Tensor embedded = parts.patch_embed->Forward(x, context);
+  const bool last = stage + 1 == stages_.size();
+  const Tensor map =
+      parts.norm->Forward(parts.blocks->Forward(embedded, context),
+                          last ? DType::kF32 : ComputeDType(embedded.dim(3), context));
+  context.Tap(*parts.norm, map);
+  return map;
+}
+
+std::vector<Tensor> TransNext::ForwardFeatures(const Tensor& images,
+                                               const ForwardContext& context) const {
   std::vector<Tensor> maps;
-  for (const Stage& stage : stages_) {
-    const Tensor x = stage.patch_embed->Forward(maps.empty() ? images : maps.back(), context);
-    const bool last = maps.size() + 1 == stages_.size();
-    maps.push_back(stage.norm->Forward(stage.blocks->Forward(x, context),
-                                       last ? DType::kF32 : ComputeDType(x.dim(3), context)));
-    context.Tap(*stage.norm, maps.back());
+  for (size_t s = 0; s < stages_.size(); ++s) {
+    maps.push_back(ForwardStage(s, s == 0 ? images : maps.back(), context));
   }
   return maps;
 }
 
 Tensor TransNext::Forward(const Tensor& images, const ForwardContext& context) const {
-  const Tensor pooled = MeanPool(Features(images, context).back());
+  Tensor x = images;
+  for (size_t s = 0; s < stages_.size(); ++s) x = ForwardStage(s, x, context);
+  const Tensor pooled = MeanPool(x);
   // The classifier is too small for bf16 to pay.
   return head_ == nullptr ? pooled : head_->Forward(pooled, DType::kF32);
 }

@@ -72,7 +72,7 @@ class TransNext : public ImageModel {
   Tensor Forward(const Tensor& images, const ForwardContext& context) const override;
   // The normalised maps [B, H, W, C] of all stages, for dense prediction; of the compute dtype, the
   // last one f32.
-  std::vector<Tensor> Features(const Tensor& images, const ForwardContext& context) const;
+  std::vector<Tensor> ForwardFeatures(const Tensor& images, const ForwardContext& context) const;
   int64_t num_classes() const override { return config_.num_classes; }
   int64_t in_chans() const override { return config_.in_chans; }
   std::vector<StageCost> Costs(int64_t height, int64_t width) const override;
@@ -91,6 +91,9 @@ class TransNext : public ImageModel {
     BlockList* blocks;
     layers::LayerNorm* norm;
   };
+
+  // The map of the stage before, or images -> its normalised map.
+  Tensor ForwardStage(size_t stage, const Tensor& x, const ForwardContext& context) const;
 
   TransNextConfig config_;
   std::vector<Stage> stages_;

@@ -159,10 +159,12 @@ class Attention {
         square(config.pretrain_size > 0 ? config.pretrain_size : config.img_size);
     const GridSize from = square(config.img_size);
     if (config.is_extrapolation || from == map_) {
-      return MakePositionBias(map_, pooled_, reference, weights);
+      return MakePositionBias(MakePositionBiasTables(map_, pooled_, reference, Device::kCpu),
+                              weights);
     }
-    return ResizedPositionBias(from, PooledGrid(config, stage, from), map_, pooled_, reference,
-                               weights);
+    return MakePositionBias(MakeResizedPositionBiasTables(from, PooledGrid(config, stage, from),
+                                                          map_, pooled_, reference, Device::kCpu),
+                            weights);
   }
 
   OnnxValue ScaledQueries(const OnnxValue& q, int64_t window) {

@@ -271,14 +271,21 @@ GridSize AggregatedAttention::PooledGrid(const GridSize& map) const {
           std::max<int64_t>(1, map.width / config_.sr_ratio)};
 }
 
-PositionBias AggregatedAttention::Bias(const GridSize& map) const {
-  const LogCpbWeights weights = {cpb_fc1_->weight(DType::kF32), cpb_fc1_->bias(),
-                                 cpb_fc2_->weight(DType::kF32), cpb_fc2_->bias()};
+const PositionBiasTables& AggregatedAttention::TablesOf(const GridSize& map) const {
+  const Device device = temperature_.value().device();
+  if (tables_map_ == map && tables_.y.device() == device) return tables_;
   const GridSize pooled = PooledGrid(map), from = config_.bias_map;
-  if (from == GridSize() || from == map) {
-    return MakePositionBias(map, pooled, config_.reference, weights);
-  }
-  return ResizedPositionBias(from, PooledGrid(from), map, pooled, config_.reference, weights);
+  tables_ = from == GridSize() || from == map
+                ? MakePositionBiasTables(map, pooled, config_.reference, device)
+                : MakeResizedPositionBiasTables(from, PooledGrid(from), map, pooled,
+                                                config_.reference, device);
+  tables_map_ = map;
+  return tables_;
+}
+
+PositionBias AggregatedAttention::Bias(const GridSize& map) const {
+  return MakePositionBias(TablesOf(map), {cpb_fc1_->weight(DType::kF32), cpb_fc1_->bias(),
+                                          cpb_fc2_->weight(DType::kF32), cpb_fc2_->bias()});
 }
 
 Tensor AggregatedAttention::PooledKv(const Tensor& x, DType dtype) const {

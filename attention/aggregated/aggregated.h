@@ -75,6 +75,8 @@ class AggregatedAttention : public Module {
   PositionBias Bias(const GridSize& map) const;
 
  private:
+  // The tables of biases for `map`, those of the last call where it had the same size.
+  const PositionBiasTables& TablesOf(const GridSize& map) const;
   // The pooled map's keys and values [B, h, w, 2 dim], of `dtype`.
   Tensor PooledKv(const Tensor& x, DType dtype) const;
   bool pools() const { return config_.sr_ratio > 1; }
@@ -93,6 +95,8 @@ class AggregatedAttention : public Module {
   layers::Linear* cpb_fc1_;
   layers::Linear* cpb_fc2_;
   layers::Linear* proj_;
+  mutable GridSize tables_map_;
+  mutable PositionBiasTables tables_;
 };
 
 }  // namespace attention

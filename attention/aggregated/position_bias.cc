@@ -101,13 +101,9 @@ Tensor LogCpb(const Tensor& y, const Tensor& x, const LogCpbWeights& weights) {
 
 namespace {
 
-// The network's output for all pairs of coordinates.
-Tensor BiasTable(const RelativeAxis& y, const RelativeAxis& x, const LogCpbWeights& weights) {
-  const auto on_device = [&](const std::vector<float>& coordinates) {
-    return Tensor::From<float>({static_cast<int64_t>(coordinates.size())}, coordinates)
-        .To(weights.fc1.device());
-  };
-  return LogCpb(on_device(y.coordinates), on_device(x.coordinates), weights);
+Tensor CoordinatesOf(const RelativeAxis& axis, Device device) {
+  const auto count = static_cast<int64_t>(axis.coordinates.size());
+  return Tensor::From<float>({count}, axis.coordinates).To(device);
 }
 
 // Offsets of all cells of a grid, row by row, from those of its rows and columns.
@@ -190,37 +186,49 @@ Tensor LeftProduct(const Tensor& left, const Tensor& x) {
 
 }  // namespace
 
-PositionBias MakePositionBias(const GridSize& map, const GridSize& pooled,
-                              const GridSize& reference, const LogCpbWeights& weights) {
+PositionBiasTables MakePositionBiasTables(const GridSize& map, const GridSize& pooled,
+                                          const GridSize& reference, Device device) {
   const RelativeAxis y = MakeRelativeAxis({map.height, pooled.height}, reference.height);
   const RelativeAxis x = MakeRelativeAxis({map.width, pooled.width}, reference.width);
-  const int64_t row_stride = static_cast<int64_t>(x.coordinates.size());
+  const auto row_stride = static_cast<int64_t>(x.coordinates.size());
   std::vector<int64_t> rows = y.first;
   for (int64_t& row : rows) row *= row_stride;
-  return {.values = BiasTable(y, x, weights),
-          .key_offsets = KeyOffsets(rows, x.first, weights.fc1.device()),
+  return {.y = CoordinatesOf(y, device),
+          .x = CoordinatesOf(x, device),
+          .key_offsets = KeyOffsets(rows, x.first, device),
           .row_stride = row_stride};
 }
 
-PositionBias ResizedPositionBias(const GridSize& from_map, const GridSize& from_pooled,
-                                 const GridSize& map, const GridSize& pooled,
-                                 const GridSize& reference, const LogCpbWeights& weights) {
+PositionBiasTables MakeResizedPositionBiasTables(const GridSize& from_map,
+                                                 const GridSize& from_pooled, const GridSize& map,
+                                                 const GridSize& pooled, const GridSize& reference,
+                                                 Device device) {
   const PooledAxis from_rows = {from_map.height, from_pooled.height};
   const PooledAxis from_columns = {from_map.width, from_pooled.width};
   const RelativeAxis y = MakeRelativeAxis(from_rows, reference.height);
   const RelativeAxis x = MakeRelativeAxis(from_columns, reference.width);
-  // Both interpolations are products with a matrix per axis: [(row cell, y), (column cell, x)].
-  const Device device = weights.fc1.device();
-  const Tensor table = BiasTable(y, x, weights);
-  const Tensor to_columns = ResizeMatrix(x, from_columns, {map.width, pooled.width}).To(device);
-  const Tensor to_rows = ResizeMatrix(y, from_rows, {map.height, pooled.height}).To(device);
-  const int64_t row_stride = to_columns.dim(0);
+  const Tensor resize_rows = ResizeMatrix(y, from_rows, {map.height, pooled.height});
+  const Tensor resize_columns = ResizeMatrix(x, from_columns, {map.width, pooled.width});
+  const int64_t row_stride = resize_columns.dim(0);
   std::vector<int64_t> rows(pooled.height), columns(pooled.width);
   for (int64_t i = 0; i < pooled.height; ++i) rows[i] = i * map.height * row_stride;
   for (int64_t j = 0; j < pooled.width; ++j) columns[j] = j * map.width;
-  return {.values = LeftProduct(to_rows, Linear(table, to_columns, Tensor(), DType::kF32)),
+  return {.y = CoordinatesOf(y, device),
+          .x = CoordinatesOf(x, device),
+          .resize_rows = resize_rows.To(device),
+          .resize_columns = resize_columns.To(device),
           .key_offsets = KeyOffsets(rows, columns, device),
           .row_stride = row_stride};
+}
+
+PositionBias MakePositionBias(const PositionBiasTables& tables, const LogCpbWeights& weights) {
+  Tensor values = LogCpb(tables.y, tables.x, weights);
+  if (tables.resize_rows.defined()) {
+    // The interpolation is a product with a matrix per axis: [(row cell, y), (column cell, x)].
+    values = LeftProduct(tables.resize_rows,
+                         Linear(values, tables.resize_columns, Tensor(), DType::kF32));
+  }
+  return {.values = values, .key_offsets = tables.key_offsets, .row_stride = tables.row_stride};
 }
 
 }  // namespace tessera

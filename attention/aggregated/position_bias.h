@@ -50,15 +50,30 @@ struct LogCpbWeights {
 // Differentiable in the weights. Saves nothing: hidden values are computed again.
 Tensor LogCpb(const Tensor& y, const Tensor& x, const LogCpbWeights& weights);
 
-// Biases of the queries of `map` to the cells of `pooled`, made for these very sizes.
-PositionBias MakePositionBias(const GridSize& map, const GridSize& pooled,
-                              const GridSize& reference, const LogCpbWeights& weights);
+// What biases of some sizes need beside the network: no learned values, so a module keeps it from
+// step to step.
+struct PositionBiasTables {
+  Tensor y, x;  // f32: the coordinates on each axis
+  // f32 [cells * positions, coordinates] of each axis: the interpolation of biases made for other
+  // sizes; undefined where there is none.
+  Tensor resize_rows, resize_columns;
+  Tensor key_offsets;
+  int64_t row_stride = 0;
+};
 
-// Biases made for the sizes `from_map` and `from_pooled` and resized, bilinearly between centres of
-// pixels, to `map` and `pooled`.
-PositionBias ResizedPositionBias(const GridSize& from_map, const GridSize& from_pooled,
-                                 const GridSize& map, const GridSize& pooled,
-                                 const GridSize& reference, const LogCpbWeights& weights);
+// For the queries of `map` and the cells of `pooled`.
+PositionBiasTables MakePositionBiasTables(const GridSize& map, const GridSize& pooled,
+                                          const GridSize& reference, Device device);
+
+// For biases made for the sizes `from_map` and `from_pooled` and resized, bilinearly between
+// centres of pixels, to `map` and `pooled`.
+PositionBiasTables MakeResizedPositionBiasTables(const GridSize& from_map,
+                                                 const GridSize& from_pooled, const GridSize& map,
+                                                 const GridSize& pooled, const GridSize& reference,
+                                                 Device device);
+
+// Differentiable in the weights.
+PositionBias MakePositionBias(const PositionBiasTables& tables, const LogCpbWeights& weights);
 
 }  // namespace tessera
 

@@ -69,6 +69,7 @@ class RelativePositionMlp::Layers : public Module {
     }
     return fc2_.Forward(hidden, DType::kF32);
   }
+  Device device() const { return fc1_.bias().device(); }
 
  private:
   layers::Linear& fc1_;
@@ -93,6 +94,7 @@ RelativePositionMlp::RelativePositionMlp(const RelativePositionShape& shape, int
 }
 
 Tensor RelativePositionMlp::Bias(const ForwardContext& context) const {
+  if (offsets_.device() != mlp_.device()) offsets_ = offsets_.To(mlp_.device());
   return RelativePositionBias(mlp_.Forward(offsets_, context), shape_);
 }
 

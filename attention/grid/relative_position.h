@@ -48,7 +48,8 @@ class RelativePositionMlp : public Module {
  private:
   class Layers;
   RelativePositionShape shape_;
-  Tensor offsets_;  // [entries of the table, 2]
+  mutable Tensor
+      offsets_;  // [entries of the table, 2], on the parameters' device since their first use
   Layers& mlp_;
 };
 

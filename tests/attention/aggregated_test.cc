@@ -173,8 +173,11 @@ TEST(PositionBias, IsResizedOverKeysAndQueries) {
   const std::vector<Tensor> w = CpbWeights();
   const LogCpbWeights weights = {w[0], w[1], w[2], w[3]};
   const GridSize from_map = {6, 4}, from_pooled = {3, 2}, map = {9, 5}, pooled = {4, 3};
-  const PositionBias from = MakePositionBias(from_map, from_pooled, {8, 8}, weights);
-  const PositionBias to = ResizedPositionBias(from_map, from_pooled, map, pooled, {8, 8}, weights);
+  const PositionBias from = MakePositionBias(
+      MakePositionBiasTables(from_map, from_pooled, {8, 8}, Device::kCpu), weights);
+  const PositionBias to = MakePositionBias(
+      MakeResizedPositionBiasTables(from_map, from_pooled, map, pooled, {8, 8}, Device::kCpu),
+      weights);
   for (int64_t y = 0; y < map.height; ++y)
     for (int64_t x = 0; x < map.width; ++x)
       for (int64_t i = 0; i < pooled.height; ++i)
@@ -195,11 +198,11 @@ TEST(PositionBias, IsResizedOverKeysAndQueries) {
 // The resizing is linear in what fc2 gives, so that its weights have no corners.
 TEST(PositionBias, GradientsOfResizedBiasesMatchFiniteDifferences) {
   const std::vector<Tensor> w = CpbWeights();
+  const PositionBiasTables tables =
+      MakeResizedPositionBiasTables({4, 4}, {2, 2}, {6, 5}, {3, 2}, {8, 8}, Device::kCpu);
   EXPECT_TRUE(GradientsMatch(
       [&](const std::vector<Tensor>& fc2) {
-        return ResizedPositionBias({4, 4}, {2, 2}, {6, 5}, {3, 2}, {8, 8},
-                                   {w[0], w[1], fc2[0], fc2[1]})
-            .values;
+        return MakePositionBias(tables, {w[0], w[1], fc2[0], fc2[1]}).values;
       },
       {w[2], w[3]}));
 }

@@ -39,9 +39,16 @@ constexpr char kMaxVit[] =
     "{embed_dim: [8, 16], depths: [1, 1], stem_width: [8, 8], head_hidden_size: 16, "
     "transformer_cfg: {dim_head: 8, window_size: [2, 2], grid_size: [2, 2]}, num_classes: 5, "
     "drop_path_rate: 0.3}";
+// Position biases from an MLP, layer scale, SiLU, symmetric padding, no hidden layer in the head.
+constexpr char kMaxVitRw[] =
+    "{embed_dim: [8, 16], depths: [1, 1], stem_width: [8, 8], stem_bias: false, head_hidden_size: "
+    "0, conv_cfg: {expand_output: false, output_bias: false, act_layer: silu, padding: ''}, "
+    "transformer_cfg: {dim_head: 8, head_first: true, rel_pos_type: mlp, rel_pos_dim: 16, "
+    "window_size: [2, 2], grid_size: [2, 2], act_layer: gelu, init_values: 0.1}, num_classes: 5}";
 constexpr char kBiFormer[] =
     "{depth: [1, 2], embed_dim: [16, 32], head_dim: 8, mlp_ratios: [3, 2], n_win: [2, 2], topks: "
     "[2, -2], num_classes: 5, drop_path_rate: 0.3}";
+// Its position biases are resized from maps of 64 x 64 pixels.
 constexpr char kTransNext[] =
     "{depths: [1, 1], embed_dims: [16, 32], num_heads: [2, 2], mlp_ratios: [2, 2], sr_ratios: [2, "
     "1], window_size: [3, 0], img_size: 64, num_classes: 5, drop_path_rate: 0.3}";
@@ -166,8 +173,8 @@ TEST_P(DeviceStep, GivesTheSameBitsAgain) {
 #endif
 }
 
-// BiFormer with SGD: biases before a batch norm have no gradient but rounding, of which AdamW makes
-// steps of full size.
+// Batch norms with SGD: biases before a batch norm have no gradient but rounding, of which AdamW
+// makes steps of full size.
 INSTANTIATE_TEST_SUITE_P(
     Variants, DeviceStep,
     testing::Values(
@@ -176,9 +183,12 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"fp32Sgd", DType::kF32, false, "sgd"},
         Variant{"fp32OddChannels", DType::kF32, false, "adamw", "davit", kOddDaVit},
         Variant{"fp32MaxVit", DType::kF32, false, "adamw", "maxvit", kMaxVit, 32, 32},
+        Variant{"bf16MaxVit", DType::kBF16, false, "sgd", "maxvit", kMaxVit, 32, 32},
+        Variant{"fp32MaxVitRw", DType::kF32, false, "sgd", "maxvit", kMaxVitRw, 32, 32},
         Variant{"fp32BiFormer", DType::kF32, false, "sgd", "biformer", kBiFormer, 32, 32},
         Variant{"bf16BiFormer", DType::kBF16, true, "sgd", "biformer", kBiFormer, 32, 32},
-        Variant{"fp32TransNext", DType::kF32, false, "adamw", "transnext", kTransNext, 64, 64}),
+        Variant{"fp32TransNext", DType::kF32, false, "adamw", "transnext", kTransNext, 64, 64},
+        Variant{"bf16TransNext", DType::kBF16, true, "adamw", "transnext", kTransNext, 64, 96}),
     [](const testing::TestParamInfo<Variant>& info) { return info.param.name; });
 
 using DeviceStepOnce = DeviceStep;

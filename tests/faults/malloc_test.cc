@@ -117,6 +117,22 @@ std::vector<Subject> Subjects() {
            32,
            false,
            {}},
+          {"maxvit",
+           "maxvit",
+           "{embed_dim: [8, 16], depths: [1, 1], stem_width: [8, 8], head_hidden_size: 16, "
+           "transformer_cfg: {dim_head: 8, window_size: [2, 2], grid_size: [2, 2]}, "
+           "drop_path_rate: 0.2, num_classes: 4}",
+           32,
+           true,
+           {.compute_dtype = DType::kBF16}},
+          {"transnext",
+           "transnext",
+           "{depths: [1, 1], embed_dims: [16, 32], num_heads: [2, 2], mlp_ratios: [2, 2], "
+           "sr_ratios: [2, 1], window_size: [3, 0], img_size: 64, drop_path_rate: 0.2, "
+           "num_classes: 4}",
+           96,
+           false,
+           {}},
           {"davit_in_parts",
            "davit",
            davit,

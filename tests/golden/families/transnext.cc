@@ -109,7 +109,7 @@ absl::StatusOr<GoldenModule> MakeBackbone(const Json& meta) {
   const auto* backbone = static_cast<const TransNext*>(model.get());
   return GoldenModule{std::move(model), [backbone](const Tensor& x, const ForwardContext& context) {
                         GoldenModule::Outputs outputs;
-                        for (const Tensor& map : backbone->Features(x, context)) {
+                        for (const Tensor& map : backbone->ForwardFeatures(x, context)) {
                           outputs.emplace_back(absl::StrCat("f", outputs.size()), map);
                         }
                         return outputs;
