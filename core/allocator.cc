@@ -1,10 +1,10 @@
 #include "core/allocator.h"
 
 #include <algorithm>
-#include <array>
 #include <atomic>
-#include <bit>
+#include <deque>
 #include <mutex>
+#include <tuple>
 #include <vector>
 
 #include "core/check.h"
@@ -20,23 +20,18 @@
 namespace tessera {
 namespace {
 
-constexpr int64_t kMinBlockBytes = 256;
-constexpr int kClassesPerOctave = 16;
-constexpr int kNumClasses = 64 * kClassesPerOctave;
+constexpr int64_t kSegmentBytes = int64_t{64} << 20;
+constexpr int64_t kPageBytes = int64_t{2} << 20;  // of huge pages, on the CPU and on GPUs
+constexpr int64_t kBlockAlignment = 256;          // what kernels on GPUs load fastest from
+static_assert(kBlockAlignment % kTensorAlignment == 0);
+#ifdef __SANITIZE_ADDRESS__
+constexpr int64_t kRedZoneBytes = 64;  // between blocks, out of bounds to AddressSanitizer
+#else
+constexpr int64_t kRedZoneBytes = 0;
+#endif
 
-// Index of the smallest class that holds `bytes`, and that class's size.
-struct SizeClass {
-  int index;
-  int64_t bytes;
-};
-
-SizeClass ClassOf(int64_t bytes) {
-  bytes = std::max(bytes, kMinBlockBytes);
-  const int octave = std::bit_width(static_cast<uint64_t>(bytes - 1)) - 1;
-  const int64_t step = (int64_t{1} << octave) / kClassesPerOctave;
-  const int64_t steps = (bytes + step - 1) / step;  // in (16, 32]
-  return {octave * kClassesPerOctave + static_cast<int>(steps - kClassesPerOctave - 1),
-          steps * step};
+constexpr int64_t RoundUp(int64_t n, int64_t multiple) {
+  return (n + multiple - 1) / multiple * multiple;
 }
 
 std::atomic<OutOfMemoryHandler> out_of_memory_handler{nullptr};
@@ -47,37 +42,49 @@ std::atomic<OutOfMemoryHandler> out_of_memory_handler{nullptr};
   __builtin_unreachable();
 }
 
+bool IsSmaller(const MemoryBlock* a, const MemoryBlock* b) {
+  return std::tie(a->bytes, a->data) < std::tie(b->bytes, b->data);
+}
+
 class CachingAllocator {
  public:
   explicit CachingAllocator(DeviceRuntime& runtime) : runtime_(runtime) {}
 
-  void* Allocate(int64_t bytes) {
-    const SizeClass size = ClassOf(bytes);
+  MemoryBlock* Allocate(int64_t bytes) {
+    CHECK(bytes >= 0 && bytes < int64_t{1} << 60) << bytes << " bytes wanted";
+    const int64_t size = RoundUp(std::max(bytes, int64_t{1}) + kRedZoneBytes, kBlockAlignment);
     std::unique_lock lock(mutex_);
-    std::vector<void*>& free = classes_[size.index].free;
-    if (free.empty() && !AddBlock(size)) {
+    MemoryBlock* block = TakeSmallest(size);
+    if (block == nullptr && AddSegment(size)) block = TakeSmallest(size);
+    if (block == nullptr) {
       lock.unlock();
       FailOutOfMemory(bytes);
     }
-    void* p = free.back();
-    free.pop_back();
-    stats_.bytes_in_use += size.bytes;
+    stats_.bytes_in_use += block->bytes;
     stats_.peak_bytes_in_use = std::max(stats_.peak_bytes_in_use, stats_.bytes_in_use);
-    ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
-    if (poison_) runtime_.Fill(p, 0xFF, size.bytes);
-    // What was not asked for, and what was given back, is out of bounds to AddressSanitizer.
-    ASAN_POISON_MEMORY_REGION(static_cast<char*>(p) + bytes, size.bytes - bytes);
-    return p;
+    ASAN_UNPOISON_MEMORY_REGION(block->data, bytes);
+    if (poison_) runtime_.Fill(block->data, 0xFF, bytes);
+    return block;
   }
 
-  void Deallocate(void* p, int64_t bytes) {
-    const SizeClass size = ClassOf(bytes);
+  void Deallocate(MemoryBlock* block) {
     std::lock_guard lock(mutex_);
-    ASAN_UNPOISON_MEMORY_REGION(p, size.bytes);
-    if (poison_) runtime_.Fill(p, 0xFF, size.bytes);
-    stats_.bytes_in_use -= size.bytes;
-    classes_[size.index].free.push_back(p);
-    ASAN_POISON_MEMORY_REGION(p, size.bytes);
+    stats_.bytes_in_use -= block->bytes;
+    if (poison_) {
+      ASAN_UNPOISON_MEMORY_REGION(block->data, block->bytes);
+      runtime_.Fill(block->data, 0xFF, block->bytes);
+    }
+    ASAN_POISON_MEMORY_REGION(block->data, block->bytes);
+    if (block->next != nullptr && block->next->free) {
+      RemoveFree(block->next);
+      JoinNext(block);
+    }
+    if (block->previous != nullptr && block->previous->free) {
+      block = block->previous;
+      RemoveFree(block);
+      JoinNext(block);
+    }
+    InsertFree(block);
   }
 
   void Release() {
@@ -99,51 +106,92 @@ class CachingAllocator {
   }
 
  private:
-  // All blocks of one size.
-  struct Class {
-    int64_t num_blocks = 0;
-    std::vector<void*> free;  // has room for all of them, so that giving one back never allocates
-  };
+  // The smallest free block of at least `size`, cut to it, or null.
+  MemoryBlock* TakeSmallest(int64_t size) {
+    const auto at = std::partition_point(free_.begin(), free_.end(),
+                                         [size](const MemoryBlock* b) { return b->bytes < size; });
+    if (at == free_.end()) return nullptr;
+    MemoryBlock* const block = *at;
+    free_.erase(at);
+    block->free = false;
+    if (block->bytes > size) {
+      MemoryBlock* const rest = NewBlock();
+      *rest = {block->data + size, block->bytes - size, block, block->next};
+      if (rest->next != nullptr) rest->next->previous = rest;
+      block->next = rest;
+      block->bytes = size;
+      InsertFree(rest);
+    }
+    return block;
+  }
 
-  // Puts a block from the system, that caching has spared so far, among the free ones; false if
-  // there is no memory left.
-  bool AddBlock(const SizeClass& size) {
-    void* p = runtime_.Allocate(size.bytes);
+  void InsertFree(MemoryBlock* block) {
+    block->free = true;
+    free_.insert(std::lower_bound(free_.begin(), free_.end(), block, IsSmaller), block);
+  }
+  void RemoveFree(MemoryBlock* block) {
+    block->free = false;
+    free_.erase(std::lower_bound(free_.begin(), free_.end(), block, IsSmaller));
+  }
+
+  // Adds the block behind it to a block.
+  void JoinNext(MemoryBlock* block) {
+    MemoryBlock* const next = block->next;
+    block->bytes += next->bytes;
+    block->next = next->next;
+    if (block->next != nullptr) block->next->previous = block;
+    unused_.push_back(next);
+  }
+
+  // The lists have room for all blocks that ever were, so that giving one back never allocates.
+  MemoryBlock* NewBlock() {
+    if (unused_.empty()) {
+      unused_.push_back(&blocks_.emplace_back());
+      if (free_.capacity() < blocks_.size()) free_.reserve(2 * blocks_.size());
+      if (unused_.capacity() < blocks_.size()) unused_.reserve(2 * blocks_.size());
+    }
+    MemoryBlock* const block = unused_.back();
+    unused_.pop_back();
+    return block;
+  }
+
+  // False if there is not enough memory left.
+  bool AddSegment(int64_t size) {
+    int64_t bytes = RoundUp(std::max(size, kSegmentBytes), kPageBytes);
+    void* p = runtime_.Allocate(bytes);
     if (p == nullptr) {
-      ReleaseLocked();  // blocks of other sizes
-      p = runtime_.Allocate(size.bytes);
+      ReleaseLocked();
+      bytes = RoundUp(size, kPageBytes);
+      p = runtime_.Allocate(bytes);
     }
     if (p == nullptr) return false;
-    Class& blocks = classes_[size.index];
-    blocks.free.reserve(++blocks.num_blocks);
-    blocks.free.push_back(p);
-    stats_.bytes_reserved += size.bytes;
+    ASAN_POISON_MEMORY_REGION(p, bytes);
+    MemoryBlock* const block = NewBlock();
+    *block = {.data = static_cast<char*>(p), .bytes = bytes};
+    InsertFree(block);
+    stats_.bytes_reserved += bytes;
     ++stats_.num_system_allocs;
     return true;
   }
 
   void ReleaseLocked() {
-    for (int index = 0; index < kNumClasses; ++index) {
-      Class& blocks = classes_[index];
-      if (blocks.free.empty()) continue;  // the sizes of the last classes overflow
-      // Kernels that were started may still use them.
-      runtime_.Synchronize();
-      const int64_t octave_bytes = int64_t{1} << (index / kClassesPerOctave);
-      const int64_t bytes =
-          octave_bytes / kClassesPerOctave * (index % kClassesPerOctave + kClassesPerOctave + 1);
-      for (void* p : blocks.free) {
-        ASAN_UNPOISON_MEMORY_REGION(p, bytes);
-        runtime_.Free(p, bytes);
-        stats_.bytes_reserved -= bytes;
-        --blocks.num_blocks;
-      }
-      blocks.free.clear();
-    }
+    // Kernels that were started may still use them.
+    if (!free_.empty()) runtime_.Synchronize();
+    std::erase_if(free_, [this](MemoryBlock* block) {
+      if (block->previous != nullptr || block->next != nullptr) return false;
+      ASAN_UNPOISON_MEMORY_REGION(block->data, block->bytes);
+      runtime_.Free(block->data, block->bytes);
+      stats_.bytes_reserved -= block->bytes;
+      unused_.push_back(block);
+      return true;
+    });
   }
 
   DeviceRuntime& runtime_;
   std::mutex mutex_;
-  std::array<Class, kNumClasses> classes_;
+  std::deque<MemoryBlock> blocks_;
+  std::vector<MemoryBlock*> unused_;  // of blocks_, that stand for no memory
+  std::vector<MemoryBlock*> free_;    // in the order of IsSmaller
   AllocatorStats stats_;
   bool poison_ = false;
 };
@@ -158,10 +206,8 @@ CachingAllocator& AllocatorOf(Device device) {
 
 }  // namespace
 
-void* Allocate(int64_t bytes, Device device) { return AllocatorOf(device).Allocate(bytes); }
-void Deallocate(void* ptr, int64_t bytes, Device device) {
-  AllocatorOf(device).Deallocate(ptr, bytes);
-}
+MemoryBlock* Allocate(int64_t bytes, Device device) { return AllocatorOf(device).Allocate(bytes); }
+void Deallocate(MemoryBlock* block, Device device) { AllocatorOf(device).Deallocate(block); }
 void SetOutOfMemoryHandler(OutOfMemoryHandler handler) { out_of_memory_handler = handler; }
 AllocatorStats GetAllocatorStats(Device device) { return AllocatorOf(device).stats(); }
 void ResetPeakBytes(Device device) { AllocatorOf(device).ResetPeak(); }

@@ -17,6 +17,7 @@ namespace {
 
 constexpr size_t kMaxBytes = size_t{1} << 20;
 constexpr size_t kMaxDepth = 32;
+constexpr size_t kMaxKeyBytes = 200;     // YAML has a limit of 1024, for a dump's escapes as well
 constexpr size_t kMaxKeysPerMap = 1000;  // keeps linear search in a map harmless
 
 // Builds the tree from the parser's events. After the first error it ignores what follows.
@@ -81,6 +82,10 @@ class TreeBuilder : public YAML::EventHandler {
 
   void AddKey(const YAML::Mark& mark, const std::string& key) {
     ConfigNode* map = open_.back().node;
+    if (key.size() > kMaxKeyBytes) {
+      return Fail(mark, absl::StrFormat("a key of %d bytes, at most %d are allowed", key.size(),
+                                        kMaxKeyBytes));
+    }
     if (map->Find(key) != nullptr) {
       return Fail(mark, absl::StrFormat("key '%s' is given twice", key));
     }

@@ -22,21 +22,22 @@ class CpuRuntime : public DeviceRuntime {
   std::string Description() override { return "CPU"; }
   int64_t AvailableBytes() override { return std::numeric_limits<int64_t>::max(); }
 
+  // Mapped at a multiple of the size of huge pages, so that all of it can be made of them.
   void* Allocate(int64_t bytes) override {
-    if (bytes < kHugePageBytes) {
-      // The smallest classes are no multiples of the alignment, as aligned_alloc wants sizes to be.
-      const int64_t lines = (bytes + kTensorAlignment - 1) / kTensorAlignment;
-      return std::aligned_alloc(kTensorAlignment, lines * kTensorAlignment);
-    }
-    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (p == MAP_FAILED) return nullptr;
+    void* const mapped = mmap(nullptr, bytes + kHugePageBytes, PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) return nullptr;
+    char* const begin = static_cast<char*>(mapped);
+    const int64_t before = -reinterpret_cast<intptr_t>(begin) & (kHugePageBytes - 1);
+    if (before > 0) munmap(begin, before);
+    char* const p = begin + before;
+    munmap(p + bytes, kHugePageBytes - before);
     madvise(p, bytes, MADV_HUGEPAGE);
     if (HasRuntime(Device::kCuda)) RuntimeOf(Device::kCuda).PinHostMemory(p, bytes);
     return p;
   }
 
   void Free(void* p, int64_t bytes) override {
-    if (bytes < kHugePageBytes) return std::free(p);
     if (HasRuntime(Device::kCuda)) RuntimeOf(Device::kCuda).UnpinHostMemory(p);
     munmap(p, bytes);
   }

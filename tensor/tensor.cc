@@ -11,20 +11,20 @@ namespace internal {
 Storage* Storage::New(int64_t data_bytes, Device device) {
   static_assert(sizeof(Storage) <= kHeaderBytes && kHeaderBytes % kTensorAlignment == 0);
   if (device == Device::kCpu) {
-    char* block = static_cast<char*>(Allocate(kHeaderBytes + data_bytes, device));
-    return new (block) Storage{{1}, device, data_bytes, block + kHeaderBytes};
+    MemoryBlock* const block = Allocate(kHeaderBytes + data_bytes, device);
+    return new (block->data) Storage{{1}, device, block->data + kHeaderBytes, block, nullptr};
   }
-  char* data = static_cast<char*>(Allocate(data_bytes, device));
-  return new (Allocate(kHeaderBytes, Device::kCpu)) Storage{{1}, device, data_bytes, data};
+  MemoryBlock* const data = Allocate(data_bytes, device);
+  MemoryBlock* const header = Allocate(kHeaderBytes, Device::kCpu);
+  return new (header->data) Storage{{1}, device, data->data, header, data};
 }
 
 void Storage::Unref() {
   if (refs.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-  const bool one_block = device == Device::kCpu;
-  if (!one_block) Deallocate(data, bytes, device);
-  const int64_t block_bytes = kHeaderBytes + (one_block ? bytes : 0);
+  if (data_block != nullptr) Deallocate(data_block, device);
+  MemoryBlock* const own_block = block;
   this->~Storage();
-  Deallocate(this, block_bytes, Device::kCpu);
+  Deallocate(own_block, Device::kCpu);
 }
 
 }  // namespace internal

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "core/allocator.h"
 #include "core/check.h"
 #include "core/device.h"
 #include "core/dtype.h"
@@ -24,8 +25,9 @@ namespace internal {
 struct Storage {
   std::atomic<int32_t> refs;
   Device device;
-  int64_t bytes;  // of the data
   char* data;
+  MemoryBlock* block;       // this header's
+  MemoryBlock* data_block;  // null where the header's block holds the data too
 
   static constexpr int64_t kHeaderBytes = 64;
 

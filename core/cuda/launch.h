@@ -56,11 +56,10 @@ class Workspace {
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
-  T* data() const { return data_; }
+  T* data() const { return reinterpret_cast<T*>(block_->data); }
 
  private:
-  int64_t bytes_;
-  T* data_;
+  MemoryBlock* block_;
 };
 
 }  // namespace tessera
@@ -77,12 +76,11 @@ namespace tessera {
 
 template <typename T>
 Workspace<T>::Workspace(int64_t n)
-    : bytes_(n * static_cast<int64_t>(sizeof(T))),
-      data_(static_cast<T*>(Allocate(bytes_, Device::kCuda))) {}
+    : block_(Allocate(n * static_cast<int64_t>(sizeof(T)), Device::kCuda)) {}
 
 template <typename T>
 Workspace<T>::~Workspace() {
-  Deallocate(data_, bytes_, Device::kCuda);
+  Deallocate(block_, Device::kCuda);
 }
 
 }  // namespace tessera

@@ -3,6 +3,8 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <map>
+#include <mutex>
 #include <string>
 
 #include "core/cuda/launch.h"
@@ -73,7 +75,7 @@ class CudaRuntime : public DeviceRuntime {
   }
 
   void* Allocate(int64_t bytes) override {
-    in_use_ = true;
+    if (!in_use_) PinWaiting();
     void* p = nullptr;
     const cudaError_t error = cudaMalloc(&p, static_cast<size_t>(bytes));
     if (error == cudaErrorMemoryAllocation) {
@@ -87,13 +89,16 @@ class CudaRuntime : public DeviceRuntime {
 
   // Only once something lives on the device: a program that stays on the CPU starts no CUDA.
   void PinHostMemory(void* p, int64_t bytes) override {
-    if (!in_use_) return;
-    if (cudaHostRegister(p, static_cast<size_t>(bytes), cudaHostRegisterDefault) != cudaSuccess) {
-      cudaGetLastError();
+    const std::lock_guard lock(pin_mutex_);
+    if (in_use_) {
+      Pin(p, bytes);
+    } else {
+      waiting_.emplace(p, bytes);
     }
   }
   void UnpinHostMemory(void* p) override {
-    if (in_use_ && cudaHostUnregister(p) != cudaSuccess) cudaGetLastError();
+    const std::lock_guard lock(pin_mutex_);
+    if (waiting_.erase(p) == 0 && cudaHostUnregister(p) != cudaSuccess) cudaGetLastError();
   }
 
   void Copy(void* to, const void* from, int64_t bytes, CopyKind kind) override {
@@ -116,6 +121,20 @@ class CudaRuntime : public DeviceRuntime {
   }
 
  private:
+  static void Pin(void* p, int64_t bytes) {
+    if (cudaHostRegister(p, static_cast<size_t>(bytes), cudaHostRegisterDefault) != cudaSuccess) {
+      cudaGetLastError();
+    }
+  }
+  void PinWaiting() {
+    const std::lock_guard lock(pin_mutex_);
+    for (const auto& [p, bytes] : waiting_) Pin(p, bytes);
+    waiting_.clear();
+    in_use_ = true;
+  }
+
+  std::mutex pin_mutex_;
+  std::map<void*, int64_t> waiting_;  // host memory to lock at the first use of the device
   std::atomic<bool> in_use_ = false;
 };
 

@@ -161,6 +161,8 @@ TEST(Config, HostileTextEndsInAnErrorAndNotInACrash) {
   std::string many_keys;
   for (int i = 0; i < 2000; ++i) absl::StrAppend(&many_keys, "k", i, ": 1\n");
   EXPECT_THAT(ErrorOf(many_keys), HasSubstr("a.yaml:1001:1: more than 1000 keys"));
+  EXPECT_EQ(ErrorOf(std::string(201, 'k') + ": 1\n"),
+            "a.yaml:1:1: a key of 201 bytes, at most 200 are allowed");
   for (const std::string& text : {std::string("\0", 1), std::string("a: \"\\q\""), std::string("{"),
                                   std::string("- a: ["), std::string("%TAG ! x\n---\na: 1"),
                                   std::string("\t- x: 1"), std::string("a: |9999999999\n x")}) {

@@ -390,11 +390,12 @@ TEST(EmulatorOrders, ShowDependenceOnTheOrder) {
 
 TEST(EmulatorPoison, UnwrittenOutputIsNan) {
   SetPoisonMemory(true);
-  float* const out = static_cast<float*>(Allocate(64 * sizeof(float), Device::kCpu));
+  MemoryBlock* const block = Allocate(64 * sizeof(float), Device::kCpu);
+  float* const out = reinterpret_cast<float*>(block->data);
   Launch<ForgetsTheLast>({}, {.x = 64}, 0, nullptr, out);
   EXPECT_EQ(out[62], 1);
   EXPECT_TRUE(std::isnan(out[63]));
-  Deallocate(out, 64 * sizeof(float), Device::kCpu);
+  Deallocate(block, Device::kCpu);
   SetPoisonMemory(false);
 }
 
