@@ -3,13 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
 
 #include "core/check.h"
 #include "models/registry.h"
+#include "tests/models/model_testing.h"
 #include "tests/op_testing.h"
 
 namespace tessera {
@@ -17,23 +17,12 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::unique_ptr<ImageModel> Make(const std::string& name, const std::string& options) {
-  const auto node = ParseYaml(options, "test");
-  CHECK(node.ok()) << node.status();
-  auto model = (*FindModel(name))->create(*node);
-  CHECK(model.ok()) << model.status();
-  return *std::move(model);
-}
-
 // A davit of two narrow stages, with more options.
 std::unique_ptr<ImageModel> MakeSmall(const std::string& more = "") {
-  return Make("davit", absl::StrCat("{embed_dims: [8, 16], num_heads: [1, 2], window_size: 3, "
-                                    "num_classes: 5, depths: [1, 2]",
-                                    more.empty() ? "" : ", ", more, "}"));
-}
-
-bool SameBits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
+  return MakeModel("davit",
+                   "{embed_dims: [8, 16], num_heads: [1, 2], window_size: 3, num_classes: 5, "
+                   "depths: [1, 2]}",
+                   absl::StrCat("{", more, "}"));
 }
 
 struct Figures {
@@ -52,16 +41,10 @@ const std::map<std::string, Figures>& Published() {
   return *figures;
 }
 
-double Gmacs(const ImageModel& model, int64_t size) {
-  double macs = 0;
-  for (const StageCost& cost : model.Costs(size, size)) macs += static_cast<double>(cost.macs);
-  return macs * 1e-9;
-}
-
 TEST(DaVit, VariantsHaveThePublishedParametersAndMultiplyAdds) {
   for (const auto& [name, figures] : Published()) {
     SCOPED_TRACE(name);
-    const auto model = Make(name, "{}");
+    const auto model = MakeModel(name, "{}");
     int64_t parameters = 0;
     model->VisitParameters(
         [&](const std::string&, Parameter& p) { parameters += p.shape().numel(); });
@@ -69,26 +52,8 @@ TEST(DaVit, VariantsHaveThePublishedParametersAndMultiplyAdds) {
     EXPECT_EQ((*FindModel(name))->image_size, figures.image_size);
     EXPECT_NEAR(Gmacs(*model, figures.image_size), figures.gmacs, 0.005 * figures.gmacs);
   }
-  EXPECT_NEAR(Gmacs(*Make("davit_base_fl", "{}"), 224), 20.89, 0.005 * 20.89);
-  EXPECT_NEAR(Gmacs(*Make("davit_huge_fl", "{}"), 224), 81.06, 0.005 * 81.06);
-}
-
-TEST(DaVit, CostsNameEveryParameterOnce) {
-  for (const char* options : {"", "head_norm_first: true", "ffn: false"}) {
-    const auto model = MakeSmall(options);
-    std::set<std::string> prefixes;
-    for (const StageCost& cost : model->Costs(32, 32)) {
-      EXPECT_TRUE(prefixes.insert(cost.name).second) << cost.name;
-      EXPECT_GE(cost.saved_f32 + cost.saved_compute, 0);
-    }
-    model->VisitParameters([&](const std::string& name, Parameter&) {
-      const int64_t owners =
-          std::count_if(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
-            return absl::string_view(name).substr(0, prefix.size() + 1) == prefix + ".";
-          });
-      EXPECT_EQ(owners, 1) << name;
-    });
-  }
+  EXPECT_NEAR(Gmacs(*MakeModel("davit_base_fl", "{}"), 224), 20.89, 0.005 * 20.89);
+  EXPECT_NEAR(Gmacs(*MakeModel("davit_huge_fl", "{}"), 224), 81.06, 0.005 * 81.06);
 }
 
 TEST(DaVit, NamesParametersAsTimmDoes) {
@@ -185,41 +150,12 @@ TEST(DaVit, TakesImagesOfAnySize) {
   }
 }
 
-TEST(DaVit, TreatsImagesOfABatchAlone) {
-  const auto model = MakeSmall("drop_path_rate: 0.4");
-  const ParameterStore store(*model, 1, false);
-  const Tensor images = RandomTensor({5, 26, 19, 3}, DType::kF32, 4);
-  for (const bool training : {false, true}) {
-    ForwardContext context = {.training = training, .seed = 3, .step = 2};
-    const Tensor whole = model->Forward(images, context);
-    for (int64_t i = 0; i < 5; ++i) {
-      context.first_sample = i;
-      const Tensor alone = model->Forward(images.Slice(i, i + 1), context);
-      for (int64_t j = 0; j < 5; ++j) EXPECT_NEAR(At(alone, j), At(whole, 5 * i + j), 1e-4);
-    }
-  }
-}
-
-TEST(DaVit, DoesNotDependOnTheNumberOfThreads) {
-  const auto model = MakeSmall();
-  const ParameterStore store(*model, 1, true);
-  const Tensor images = RandomTensor({3, 40, 28, 3}, DType::kF32, 4);
-  const int threads = omp_get_max_threads();
-  for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    omp_set_num_threads(1);
-    const Tensor one = model->Forward(images, {.compute_dtype = dtype});
-    omp_set_num_threads(4);
-    const Tensor four = model->Forward(images, {.compute_dtype = dtype});
-    EXPECT_TRUE(SameBits(one, four));
-  }
-  omp_set_num_threads(threads);
-}
-
 TEST(DaVit, DropPathRatesGrowByPairToTheLargest) {
   // Four pairs and rate 0.9: the first pair never drops, the last nearly always.
-  const auto model = Make("davit",
-                          "{embed_dims: [8, 8], num_heads: [1, 1], depths: [1, 3], num_classes: 2, "
-                          "window_size: 3, drop_path_rate: 0.9}");
+  const auto model =
+      MakeModel("davit",
+                "{embed_dims: [8, 8], num_heads: [1, 1], depths: [1, 3], num_classes: 2, "
+                "window_size: 3, drop_path_rate: 0.9}");
   const ParameterStore store(*model, 1, false);
   const Tensor images = RandomTensor({1, 8, 8, 3}, DType::kF32, 5);
   const auto outputs = [&](bool training, int64_t step) {
@@ -322,7 +258,7 @@ TEST(DaVit, KnowsTheNamesOfOtherCheckpoints) {
   for (const auto& [from, to] : names) EXPECT_EQ(renamed(from), to);
   // Names of our own stay.
   for (const char* model : {"davit_tiny", "davit_base_fl"}) {
-    Make(model, "{}")->VisitParameters([&](const std::string& name, Parameter&) {
+    MakeModel(model, "{}")->VisitParameters([&](const std::string& name, Parameter&) {
       EXPECT_EQ(renamed(name), name);
     });
   }

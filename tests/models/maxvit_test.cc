@@ -3,14 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include "absl/strings/match.h"
 #include "core/check.h"
 #include "models/registry.h"
+#include "tests/models/model_testing.h"
 #include "tests/op_testing.h"
 
 namespace tessera {
@@ -25,12 +24,6 @@ absl::StatusOr<std::unique_ptr<ImageModel>> Create(const std::string& name,
   return (*FindModel(name))->create(*node);
 }
 
-std::unique_ptr<ImageModel> Make(const std::string& name, const std::string& options) {
-  auto model = Create(name, options);
-  CHECK(model.ok()) << model.status();
-  return *std::move(model);
-}
-
 // Two narrow stages with windows of 2 x 3, for images of 16 x 24, with more options.
 std::string Small(const std::string& more) {
   ConfigNode options = *ParseYaml(
@@ -40,10 +33,6 @@ std::string Small(const std::string& more) {
       "test");
   MergeNode(*ParseYaml(absl::StrCat("{", more, "}"), "test"), &options);
   return DumpYaml(options);
-}
-
-bool SameBits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && std::memcmp(a.raw(), b.raw(), a.bytes()) == 0;
 }
 
 struct Figures {
@@ -74,17 +63,15 @@ TEST(MaxVit, VariantsHaveThePublishedParametersAndMultiplyAdds) {
       {"maxvit_xlarge_tf_384", {475'323'472, 294'912, 292.08}}};
   for (const auto& [name, figures] : published) {
     SCOPED_TRACE(name);
-    const auto model = Make(name, "{}");
+    const auto model = MakeModel(name, "{}");
     int64_t parameters = 0;
     model->VisitParameters(
         [&](const std::string&, Parameter& p) { parameters += p.shape().numel(); });
     EXPECT_EQ(parameters, figures.parameters);
     EXPECT_EQ(BufferSize(*model), figures.buffers);
-    double macs = 0;
     const int64_t size = (*FindModel(name))->image_size;
-    for (const StageCost& cost : model->Costs(size, size)) macs += static_cast<double>(cost.macs);
     // The published figures count the products by which the position bias is looked up there.
-    EXPECT_NEAR(macs * 1e-9, figures.gmacs, 0.012 * figures.gmacs);
+    EXPECT_NEAR(Gmacs(*model, size), figures.gmacs, 0.012 * figures.gmacs);
     EXPECT_TRUE(model->CheckImageSize(size, size).ok());
   }
 }
@@ -100,27 +87,10 @@ TEST(MaxVit, OtherFamilyHasThePublishedParameters) {
                                       {"maxvit_rmlp_base_rw_224", 116'135'788},
                                       {"maxvit_rmlp_base_rw_384", 116'135'788}}) {
     int64_t parameters = 0;
-    Make(name, "{}")->VisitParameters([&](const std::string&, Parameter& p) {
+    MakeModel(name, "{}")->VisitParameters([&](const std::string&, Parameter& p) {
       parameters += p.shape().numel();
     });
     EXPECT_EQ(parameters, expected) << name;
-  }
-}
-
-TEST(MaxVit, CostsNameEveryParameterOnce) {
-  for (const char* options : {"", "head_hidden_size: 0"}) {
-    const auto model = Make("maxvit", Small(options));
-    std::set<std::string> prefixes;
-    for (const StageCost& cost : model->Costs(16, 24)) {
-      EXPECT_TRUE(prefixes.insert(cost.name).second) << cost.name;
-    }
-    model->VisitParameters([&](const std::string& name, Parameter&) {
-      EXPECT_EQ(std::count_if(
-                    prefixes.begin(), prefixes.end(),
-                    [&](const std::string& prefix) { return name.rfind(prefix + ".", 0) == 0; }),
-                1)
-          << name;
-    });
   }
 }
 
@@ -160,7 +130,7 @@ TEST(MaxVit, TrainsUnderEveryOption) {
 
 // Factors of zero leave the convolutions alone.
 TEST(MaxVit, LayerScaleIsOnEveryBranchOfAttentionAndMlp) {
-  const auto model = Make("maxvit", Small("transformer_cfg: {init_values: 1e-6}"));
+  const auto model = MakeModel("maxvit", Small("transformer_cfg: {init_values: 1e-6}"));
   const ParameterStore store(*model, 1, false);
   int scales = 0;
   for (const ParameterStore::Entry& entry : store.entries()) {
@@ -182,52 +152,14 @@ TEST(MaxVit, LayerScaleIsOnEveryBranchOfAttentionAndMlp) {
   }
 }
 
-TEST(MaxVit, EvaluatesImagesOfABatchAlone) {
-  const auto model = Make("maxvit", Small("drop_path_rate: 0.4"));
-  const ParameterStore store(*model, 1, false);
-  const Tensor images = RandomTensor({3, 16, 24, 3}, DType::kF32, 4);
-  const Tensor whole = model->Forward(images, {});
-  for (int64_t i = 0; i < 3; ++i) {
-    const Tensor alone = model->Forward(images.Slice(i, i + 1), {});
-    for (int64_t j = 0; j < 5; ++j) EXPECT_NEAR(At(alone, j), At(whole, 5 * i + j), 1e-4);
-  }
-}
-
-TEST(MaxVit, CheckpointedBlocksGiveTheSameBitsAndMoveStatisticsOnce) {
-  const auto run = [](bool checkpoint) {
-    const auto model = Make("maxvit", Small("drop_path_rate: 0.3"));
-    ParameterStore store(*model, 1, true);
-    ForwardContext context = {.training = true,
-                              .compute_dtype = DType::kBF16,
-                              .checkpoint_blocks = checkpoint,
-                              .seed = 3};
-    Tape tape;
-    store.Watch(tape, false);
-    Tensor y = model->Forward(RandomTensor({4, 16, 24, 3}, DType::kF32, 2), context);
-    Tensor loss = Tensor::Zeros({}, DType::kF32);
-    Record("first", {&y}, {&loss}, [shape = y.shape()](GradContext& g) {
-      const Tensor dy = Tensor::Zeros(shape, DType::kF32);
-      dy.data<float>()[0] = 1;
-      g.Add(0, dy);
-    });
-    tape.Backward(loss);
-    return std::vector<Tensor>{y.Clone(), store.grads().Clone(), store.values().Clone(),
-                               store.counters().Clone()};
-  };
-  const auto plain = run(false), checkpointed = run(true);
-  for (size_t k = 0; k < plain.size(); ++k) {
-    EXPECT_TRUE(SameBits(plain[k], checkpointed[k])) << "result " << k;
-  }
-}
-
 TEST(MaxVit, ImagesThatDoNotDivideIntoWindowsAreErrorsThatSayWhatDoes) {
-  const auto model = Make("maxvit_tiny_tf_224", "{num_classes: 1}");
+  const auto model = MakeModel("maxvit_tiny_tf_224", "{num_classes: 1}");
   EXPECT_TRUE(model->CheckImageSize(448, 224).ok());
   const std::string error(model->CheckImageSize(256, 256).message());
   EXPECT_THAT(error, HasSubstr("64x64 in stage 0"));
   EXPECT_THAT(error, HasSubstr("multiples of 224x224"));
   EXPECT_THAT(error, HasSubstr("model.transformer_cfg.window_size=[8, 8]"));
-  const auto symmetric = Make("maxvit", Small("conv_cfg: {padding: ''}"));
+  const auto symmetric = MakeModel("maxvit", Small("conv_cfg: {padding: ''}"));
   EXPECT_THAT(std::string(symmetric->CheckImageSize(14, 24).message()), HasSubstr("padding=same"));
 }
 

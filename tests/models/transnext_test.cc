@@ -3,14 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <map>
 #include <set>
 
 #include "core/check.h"
 #include "models/registry.h"
-#include "tests/models/gradients_testing.h"
+#include "tests/models/model_testing.h"
 #include "tests/op_testing.h"
 
 namespace tessera {
@@ -18,22 +17,12 @@ namespace {
 
 using ::testing::HasSubstr;
 
-std::unique_ptr<ImageModel> Make(const std::string& name, const std::string& options) {
-  const auto node = ParseYaml(options, "test");
-  CHECK(node.ok()) << node.status();
-  auto model = (*FindModel(name))->create(*node);
-  CHECK(model.ok()) << model.status();
-  return *std::move(model);
-}
-
 // A narrow transnext of two stages, the second with attention among all positions.
 std::unique_ptr<ImageModel> MakeSmall(const std::string& more = "") {
-  ConfigNode options = *ParseYaml(
-      "{embed_dims: [8, 32], num_heads: [1, 2], mlp_ratios: [2, 3], depths: [1, 2], "
-      "num_classes: 5, img_size: 64, sr_ratios: [4, 1], window_size: [3, 0]}",
-      "test");
-  MergeNode(*ParseYaml(absl::StrCat("{", more, "}"), "test"), &options);
-  return Make("transnext", DumpYaml(options));
+  return MakeModel("transnext",
+                   "{embed_dims: [8, 32], num_heads: [1, 2], mlp_ratios: [2, 3], depths: [1, 2], "
+                   "num_classes: 5, img_size: 64, sr_ratios: [4, 1], window_size: [3, 0]}",
+                   absl::StrCat("{", more, "}"));
 }
 
 struct Figures {
@@ -50,12 +39,6 @@ const std::map<std::string, Figures>& Published() {
                                          {"transnext_base", {89'721'496, 224, 18.300}},
                                          {"transnext_micro_aaaa", {13'114'008, 256, 3.326}}};
   return *figures;
-}
-
-double Gmacs(const ImageModel& model, int64_t size) {
-  double macs = 0;
-  for (const StageCost& cost : model.Costs(size, size)) macs += static_cast<double>(cost.macs);
-  return macs * 1e-9;
 }
 
 // Multiply-adds of the network behind position biases, which published figures count as if every
@@ -75,7 +58,7 @@ double BiasGmacs(const ConfigNode& options, int64_t size) {
 TEST(TransNext, VariantsHaveThePublishedParametersAndMultiplyAdds) {
   for (const auto& [name, figures] : Published()) {
     SCOPED_TRACE(name);
-    const auto model = Make(name, "{}");
+    const auto model = MakeModel(name, "{}");
     int64_t parameters = 0;
     model->VisitParameters(
         [&](const std::string&, Parameter& p) { parameters += p.shape().numel(); });
@@ -87,26 +70,10 @@ TEST(TransNext, VariantsHaveThePublishedParametersAndMultiplyAdds) {
   }
 }
 
-TEST(TransNext, CostsNameEveryParameterOnce) {
-  const auto model = MakeSmall();
-  std::set<std::string> prefixes;
-  for (const StageCost& cost : model->Costs(64, 64)) {
-    EXPECT_TRUE(prefixes.insert(cost.name).second) << cost.name;
-    EXPECT_GE(cost.saved_f32 + cost.saved_compute, 0);
-  }
-  model->VisitParameters([&](const std::string& name, Parameter&) {
-    const int64_t owners =
-        std::count_if(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) {
-          return absl::string_view(name).substr(0, prefix.size() + 1) == prefix + ".";
-        });
-    EXPECT_EQ(owners, 1) << name;
-  });
-}
-
 TEST(TransNext, NamesParametersAsTheOfficialCheckpointsDo) {
   int64_t entries = 0;
   std::set<std::string> names;
-  Make("transnext_micro", "{}")->VisitParameters([&](const std::string& name, Parameter&) {
+  MakeModel("transnext_micro", "{}")->VisitParameters([&](const std::string& name, Parameter&) {
     names.insert(name);
     ++entries;
   });
@@ -166,32 +133,6 @@ TEST(TransNext, TakesImagesOfAnySize) {
       EXPECT_EQ(costs[3].output, Shape({((h + 3) / 4 + 1) / 2, ((w + 3) / 4 + 1) / 2, 32}));
     }
   }
-}
-
-TEST(TransNext, TreatsImagesOfABatchAlone) {
-  const auto model = MakeSmall("drop_path_rate: 0.4");
-  const ParameterStore store(*model, 1, false);
-  const Tensor images = RandomTensor({5, 40, 33, 3}, DType::kF32, 4);
-  for (const bool training : {false, true}) {
-    ForwardContext context = {.training = training, .seed = 3, .step = 2};
-    const Tensor whole = model->Forward(images, context);
-    for (int64_t i = 0; i < 5; ++i) {
-      context.first_sample = i;
-      const Tensor alone = model->Forward(images.Slice(i, i + 1), context);
-      for (int64_t j = 0; j < 5; ++j) EXPECT_NEAR(At(alone, j), At(whole, 5 * i + j), 1e-4);
-    }
-  }
-}
-
-TEST(TransNext, CheckpointedBlocksGiveTheSameGradients) {
-  const auto model = MakeSmall("drop_path_rate: 0.4");
-  ParameterStore store(*model, 1, false);
-  const Tensor images = RandomTensor({2, 40, 33, 3}, DType::kF32, 4);
-  const ModelGradients plain = GradientsOf(*model, store, {.training = true}, images);
-  const ModelGradients checkpointed =
-      GradientsOf(*model, store, {.training = true, .checkpoint_blocks = true}, images);
-  EXPECT_LT(checkpointed.num_nodes, plain.num_nodes / 2);
-  EXPECT_EQ(std::memcmp(plain.grads.raw(), checkpointed.grads.raw(), plain.grads.bytes()), 0);
 }
 
 // Three blocks with rates 0, 0.4 and 0.8 for each of two branches: a sample passes unchanged when
