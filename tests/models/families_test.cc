@@ -95,6 +95,17 @@ TEST_P(Families, TreatsImagesOfABatchAlone) {
   }
 }
 
+// Modules keep tables from one forward pass to the next; those of another size do not stay.
+TEST_P(Families, TakesSizesInTurn) {
+  const Tensor small = RandomTensor({2, 32, 48, 3}, DType::kF32, 4);
+  const Tensor large = RandomTensor({2, 64, 48, 3}, DType::kF32, 5);
+  const auto model = Make(), other = Make();
+  const ParameterStore store(*model, 1, false), other_store(*other, 1, false);
+  const Tensor first = model->Forward(small, {});
+  EXPECT_TRUE(SameBits(model->Forward(large, {}), other->Forward(large, {})));
+  EXPECT_TRUE(SameBits(model->Forward(small, {}), first));
+}
+
 // Logits, gradients, running statistics and their counters after the forward and the backward pass
 // of a training step; nodes: how many the tape held between the two.
 std::vector<Tensor> Train(ImageModel& model, const ForwardContext& context, int64_t* nodes) {
