@@ -10,6 +10,8 @@
 #include "tests/train/train_testing.h"
 #include "train/step.h"
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+
 namespace {
 
 // Counts while `counting`, on all threads. oneDNN keeps a hash table of arguments for every
@@ -41,8 +43,6 @@ std::string NameOfCaller() {
 }
 
 }  // namespace
-
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
 extern "C" {
 
