@@ -249,6 +249,20 @@ absl::Status RemoveLeftovers(FileSystem& fs, const std::string& directory) {
   return absl::OkStatus();
 }
 
+// Somebody may have meant one of the checkpoints of a run's folder.
+absl::Status NoCheckpoint(FileSystem& fs, const std::string& path, const absl::Status& error) {
+  if (fs.Exists(BestPath(path))) {
+    return DataError(absl::StrFormat("%s: is the folder of a run; its best checkpoint is %s", path,
+                                     BestPath(path)));
+  }
+  const auto steps = ListCheckpoints(fs, path);
+  if (steps.ok() && !steps->empty()) {
+    return DataError(absl::StrFormat("%s: is the folder of a run; its newest checkpoint is %s",
+                                     path, CheckpointPath(path, steps->front())));
+  }
+  return DataError(absl::StrFormat("%s: is it a checkpoint? %s", path, error.message()));
+}
+
 }  // namespace
 
 std::string CheckpointPath(absl::string_view run_dir, int64_t step) {
@@ -295,10 +309,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(FileSystem& fs, const std::string& p
   RETURN_IF_ERROR(fs.Stat(where).status());
   const absl::StatusOr<std::string> listing =
       fs.ReadFile(JoinPath(where, kChecksumsFile), kMaxTextBytes);
-  if (!listing.ok()) {
-    return DataError(
-        absl::StrFormat("%s: is it a checkpoint? %s", path, listing.status().message()));
-  }
+  if (!listing.ok()) return NoCheckpoint(fs, path, listing.status());
   const auto checksums = ParseChecksums(*listing);
   if (!checksums.ok()) return Annotate(checksums.status(), path);
   const std::vector<std::string> damage = FindDamage(fs, where, *checksums);

@@ -130,8 +130,10 @@ TEST_F(Checkpoints, NameEveryDamagedFile) {
       status.message(),
       HasSubstr(path + ": damaged: config.yaml is missing; model.safetensors has checksum"));
   EXPECT_EQ(Checkpoint::Open(fs_, "/run/none").status().code(), absl::StatusCode::kNotFound);
-  EXPECT_THAT(Checkpoint::Open(fs_, "/run").status().message(),
-              HasSubstr("/run: is it a checkpoint?"));
+  EXPECT_EQ(Checkpoint::Open(fs_, "/run").status().message(),
+            "/run: is the folder of a run; its newest checkpoint is " + CheckpointPath("/run", 1));
+  EXPECT_THAT(Checkpoint::Open(fs_, "/run/checkpoints").status().message(),
+              HasSubstr("/run/checkpoints: is it a checkpoint?"));
 }
 
 TEST_F(Checkpoints, NoByteCanBeChangedOrCutOffUnnoticed) {
