@@ -20,7 +20,10 @@ absl::StatusOr<std::unique_ptr<ImageModel>> MakeGoldenModel(const Json& meta) {
       family.options != nullptr ? family.options(meta) : meta.value("config", Json::object());
   options.erase("timm_variant");
   if (meta.contains("num_classes") && !options.contains("num_classes")) {
-    options["num_classes"] = meta["num_classes"];
+    // It counts the labels too, of models without a classifier.
+    const bool has_classifier =
+        !meta.contains("state_dict") || meta["state_dict"].contains("head.fc.weight");
+    options["num_classes"] = has_classifier ? meta["num_classes"] : Json(0);
   }
   // YAML contains JSON.
   ASSIGN_OR_RETURN(const ConfigNode node, ParseYaml(options.dump(), "config"));
