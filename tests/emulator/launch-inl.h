@@ -30,7 +30,9 @@ template <auto kKernel, typename... P>
 void LaunchWith(void (*)(P...), const Extent& grid, const Extent& block, int64_t shared_bytes,
                 std::tuple<P...> parameters) {
   std::apply(
-      [](const P&... p) { (CheckArgument(Kernel<kKernel>::record.name, WithoutPadding(p)), ...); },
+      [](const P&... p) {
+        (CheckArgument(Kernel<kKernel>::record.name.c_str(), WithoutPadding(p)), ...);
+      },
       parameters);
   RunGrid(
       Kernel<kKernel>::record, ToDim3(grid), ToDim3(block), shared_bytes,

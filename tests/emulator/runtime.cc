@@ -149,7 +149,7 @@ void WriteLaunchLog() {
   std::FILE* file = std::fopen(path, "w");
   if (file == nullptr) return;
   for (const KernelRecord* k = first_kernel; k != nullptr; k = k->next) {
-    std::fprintf(file, "%ld %s\n", static_cast<long>(k->launches), k->name);
+    std::fprintf(file, "%ld %s\n", static_cast<long>(k->launches), k->name.c_str());
   }
   std::fclose(file);
 }
@@ -180,7 +180,7 @@ Thread::Thread(Pool* pool, int index) : pool(pool), index(index), fiber(&ThreadM
 
 [[noreturn]] void FailStuck(const Pool& pool, int num_threads) {
   std::fprintf(stderr, "emulator: %s: the threads of a block wait for each other for ever:\n",
-               launch.kernel->name);
+               launch.kernel->name.c_str());
   const Thread* last = nullptr;
   for (int i = 0; i < num_threads; ++i) {
     const Thread& t = *pool.threads[i];
@@ -293,7 +293,7 @@ void CheckSizes(const Dim3& grid, const Dim3& block, int64_t dynamic_bytes) {
     error = "a block has 227 KB of shared memory";
   if (error == nullptr) return;
   std::fprintf(stderr, "emulator: %s: launched with (%u, %u, %u) x (%u, %u, %u), %ld bytes: %s\n",
-               launch.kernel->name, grid.x, grid.y, grid.z, block.x, block.y, block.z,
+               launch.kernel->name.c_str(), grid.x, grid.y, grid.z, block.x, block.y, block.z,
                static_cast<long>(dynamic_bytes), error);
   std::abort();
 }
@@ -303,10 +303,10 @@ void CheckSizes(const Dim3& grid, const Dim3& block, int64_t dynamic_bytes) {
 namespace {
 
 // Never freed: names are written when the program ends.
-const char* NameIn(const std::string& pretty_function) {
+const std::string& NameIn(const std::string& pretty_function) {
   const std::string before = "kKernel = ";
   const size_t start = pretty_function.find(before) + before.size();
-  return (new std::string(pretty_function, start, pretty_function.size() - start - 1))->c_str();
+  return *new std::string(pretty_function, start, pretty_function.size() - start - 1);
 }
 
 }  // namespace
@@ -349,7 +349,7 @@ void RunGrid(KernelRecord& kernel, Dim3 grid, Dim3 block, int64_t dynamic_shared
 }
 
 void Fail(const char* what, Site site) {
-  std::fprintf(stderr, "emulator: %s: %s", launch.kernel->name, what);
+  std::fprintf(stderr, "emulator: %s: %s", launch.kernel->name.c_str(), what);
   if (running != nullptr) PrintPlace(", in ", *running);
   std::fprintf(stderr, ", at %s:%d\n", site.file, site.line);
   std::abort();

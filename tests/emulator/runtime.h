@@ -8,6 +8,7 @@
 #define TESSERA_TESTS_EMULATOR_RUNTIME_H_
 
 #include <cstdint>
+#include <string>
 
 namespace tessera::emulator {
 
@@ -38,7 +39,7 @@ extern const Position* current;  // of the running thread
 struct KernelRecord {
   // From __PRETTY_FUNCTION__ of a template <auto kKernel>.
   explicit KernelRecord(const char* pretty_function);
-  const char* name;
+  const std::string& name;
   int64_t launches = 0;
   KernelRecord* next;
 };
