@@ -12,6 +12,7 @@
 #include "autograd/ops/mlp.h"
 #include "layers/depthwise_conv.h"
 #include "layers/drop_path.h"
+#include "models/run_stages.h"
 
 namespace tessera {
 namespace {
@@ -265,8 +266,8 @@ Tensor BiFormer::ForwardStage(size_t stage, const Tensor& x, const ForwardContex
 }
 
 Tensor BiFormer::Forward(const Tensor& images, const ForwardContext& context) const {
-  Tensor x = images;
-  for (size_t s = 0; s < stages_.size(); ++s) x = ForwardStage(s, x, context);
+  Tensor x = RunStages(images, context, stages_.size(),
+                       [&](size_t s, const Tensor& map) { return ForwardStage(s, map, context); });
   if (!extra_norms_.empty()) x = extra_norms_.back()->Forward(x, DType::kF32);
   if (norm_ != nullptr) {
     x = norm_->Forward(x, Activation::kNone, context, DType::kF32);

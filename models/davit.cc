@@ -12,6 +12,7 @@
 #include "layers/drop_path.h"
 #include "layers/mlp.h"
 #include "layers/positional_conv.h"
+#include "models/run_stages.h"
 
 namespace tessera {
 namespace {
@@ -239,8 +240,9 @@ DaVit::DaVit(const DaVitConfig& config) : config_(config) {
 Tensor DaVit::Forward(const Tensor& images, const ForwardContext& context) const {
   CHECK(images.rank() == 4 && images.dim(3) == config_.in_chans && images.numel() > 0)
       << "DaVit: images " << images.shape() << ", expected [B, H, W, " << config_.in_chans << "]";
-  Tensor x = stem_->Forward(images, context);
-  for (const DaVitStage* stage : stages_) x = stage->Forward(x, context);
+  Tensor x = RunStages(images, context, stages_.size(), [&](size_t s, const Tensor& map) {
+    return stages_[s]->Forward(s == 0 ? stem_->Forward(map, context) : map, context);
+  });
   if (norm_pre_ != nullptr) {
     x = norm_pre_->Forward(x, DType::kF32);
     context.Tap(*norm_pre_, x);

@@ -17,6 +17,7 @@
 #include "layers/drop_path.h"
 #include "layers/layer_scale.h"
 #include "layers/mlp.h"
+#include "models/run_stages.h"
 
 namespace tessera {
 namespace {
@@ -394,8 +395,9 @@ MaxVit::MaxVit(const MaxVitConfig& config) : config_(config) {
 Tensor MaxVit::Forward(const Tensor& images, const ForwardContext& context) const {
   CHECK(images.rank() == 4 && images.dim(3) == config_.in_chans && images.numel() > 0)
       << "MaxVit: images " << images.shape() << ", expected [B, H, W, " << config_.in_chans << "]";
-  Tensor x = stem_->Forward(images, context);
-  for (const MaxVitStage* stage : stages_) x = stage->Forward(x, context);
+  Tensor x = RunStages(images, context, stages_.size(), [&](size_t s, const Tensor& map) {
+    return stages_[s]->Forward(s == 0 ? stem_->Forward(map, context) : map, context);
+  });
   if (norm_ != nullptr) x = norm_->Forward(x, DType::kF32);
   return head_->Forward(x, context);
 }

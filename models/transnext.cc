@@ -9,6 +9,7 @@
 #include "autograd/ops/mean_pool.h"
 #include "layers/conv_glu.h"
 #include "layers/drop_path.h"
+#include "models/run_stages.h"
 
 namespace tessera {
 namespace {
@@ -177,8 +178,9 @@ std::vector<Tensor> TransNext::ForwardFeatures(const Tensor& images,
 }
 
 Tensor TransNext::Forward(const Tensor& images, const ForwardContext& context) const {
-  Tensor x = images;
-  for (size_t s = 0; s < stages_.size(); ++s) x = ForwardStage(s, x, context);
+  const Tensor x = RunStages(images, context, stages_.size(), [&](size_t s, const Tensor& map) {
+    return ForwardStage(s, map, context);
+  });
   const Tensor pooled = MeanPool(x);
   // The classifier is too small for bf16 to pay.
   return head_ == nullptr ? pooled : head_->Forward(pooled, DType::kF32);

@@ -95,6 +95,18 @@ TEST_P(Families, TreatsImagesOfABatchAlone) {
   }
 }
 
+// Without a tap the first stages take a part of these images at a time.
+TEST_P(Families, EvaluatesManyImagesAsItDoesFew) {
+  const auto model = Make();
+  const ParameterStore store(*model, 1, false);
+  const Tensor images = RandomTensor({200, 32, 48, 3}, DType::kF32, 4);
+  ForwardContext observed;
+  observed.tap = [](absl::string_view, const Tensor&) {};
+  const Tensor whole = model->Forward(images, observed), pieces = model->Forward(images, {});
+  ASSERT_EQ(whole.shape(), pieces.shape());
+  for (int64_t i = 0; i < whole.numel(); ++i) EXPECT_NEAR(At(pieces, i), At(whole, i), 1e-5) << i;
+}
+
 // Modules keep tables from one forward pass to the next; those of another size do not stay.
 TEST_P(Families, TakesSizesInTurn) {
   const Tensor small = RandomTensor({2, 32, 48, 3}, DType::kF32, 4);
