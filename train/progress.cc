@@ -166,7 +166,12 @@ void Progress::Update(const StepReport& report) {
     numbers_.steps_per_second = steps_ / seconds_;
     numbers_.items_per_second = items_ / seconds_;
     numbers_.data_wait = data_wait_seconds_ / seconds_;
-    if (options_.peak_flops > 0) numbers_.mfu = flops_ / seconds_ / options_.peak_flops;
+    if (options_.peak_flops > 0) {
+      // A machine that was busy while its peak was measured can do better than that.
+      const double flops_per_second = flops_ / seconds_;
+      options_.peak_flops = std::max(options_.peak_flops, flops_per_second);
+      numbers_.mfu = flops_per_second / options_.peak_flops;
+    }
   }
   seconds_since_draw_ += report.seconds;
   has_undrawn_numbers_ = true;

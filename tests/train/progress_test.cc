@@ -143,6 +143,15 @@ TEST(Progress, WritesAPlainLinePerIntervalAndOneAtTheEnd) {
           "100%  step 7/7  eta 0:00  32.0 tok/s  loss 1.500  lr 1.00e-01  data 25%  mfu 25.0%\n"));
 }
 
+TEST(Progress, NeverUsesMoreThanTheWholeMachine) {
+  Screen screen;
+  Progress progress({.total_steps = 3, .peak_flops = 40, .plain_interval_seconds = 1},
+                    screen.Output(0));
+  progress.Update({.step = 1, .items = 1, .seconds = 1, .flops = 50});
+  progress.Update({.step = 2, .items = 1, .seconds = 1, .flops = 10});
+  EXPECT_THAT(screen.writes, ElementsAre(HasSubstr("mfu 100.0%"), HasSubstr("mfu 59.0%")));
+}
+
 TEST(Progress, RedrawsOneLineOnATerminalTenTimesASecond) {
   Screen screen;
   Progress progress({.total_steps = 100}, screen.Output(30));
