@@ -327,12 +327,12 @@ TEST_F(EmulatorDeathTest, OutOfBoundsAccessesAreReportedByAddressSanitizer) {
 }
 
 TEST_F(EmulatorDeathTest, HostFunctionsThatTouchDeviceMemoryEndTheProgram) {
-  const Workspace<int> memory(64);
-  Launch<LastOneWins>({}, {.x = 64}, 0, nullptr, memory.data());
+  const Workspace<float> memory(64);
+  Launch<OverrunsGlobal>({}, {.x = 32}, 0, nullptr, memory.data());
   EXPECT_DEATH(memory.data()[0] = 1, "");
-  int value = 0;
-  RuntimeOf(Device::kCuda).Copy(&value, memory.data(), sizeof(value), CopyKind::kToHost);
-  EXPECT_EQ(value, 63);
+  float value = 0;
+  RuntimeOf(Device::kCuda).Copy(&value, memory.data() + 1, sizeof(value), CopyKind::kToHost);
+  EXPECT_EQ(value, 1);
 }
 
 TEST_F(EmulatorDeathTest, AddressesOfTheHostInArgumentsAreReported) {
