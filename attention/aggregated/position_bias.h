@@ -53,12 +53,12 @@ Tensor LogCpb(const Tensor& y, const Tensor& x, const LogCpbWeights& weights);
 // What biases of some sizes need beside the network: no learned values, so a module keeps it from
 // step to step.
 struct PositionBiasTables {
-  Tensor y, x;  // f32: the coordinates on each axis
+  Tensor y, x;  // f32 [m], [n]: the coordinates on each axis
   // f32 [cells * positions, coordinates] of each axis: the interpolation of biases made for other
   // sizes; undefined where there is none.
   Tensor resize_rows, resize_columns;
-  Tensor key_offsets;
-  int64_t row_stride = 0;
+  Tensor key_offsets;      // as PositionBias has them
+  int64_t row_stride = 0;  // likewise
 };
 
 // For the queries of `map` and the cells of `pooled`.
@@ -72,7 +72,7 @@ PositionBiasTables MakeResizedPositionBiasTables(const GridSize& from_map,
                                                  const GridSize& pooled, const GridSize& reference,
                                                  Device device);
 
-// Differentiable in the weights.
+// The biases f32 of all heads; differentiable in the weights, which are on the tables' device.
 PositionBias MakePositionBias(const PositionBiasTables& tables, const LogCpbWeights& weights);
 
 }  // namespace tessera

@@ -48,8 +48,8 @@ class RelativePositionMlp : public Module {
  private:
   class Layers;
   RelativePositionShape shape_;
-  mutable Tensor
-      offsets_;  // [entries of the table, 2], on the parameters' device since their first use
+  // f32 [entries of the table, 2], on the parameters' device from the first use there.
+  mutable Tensor offsets_;
   Layers& mlp_;
 };
 
