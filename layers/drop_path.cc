@@ -13,7 +13,7 @@ Tensor DropPath::AddTo(const Tensor& x, Tensor branch, const ForwardContext& con
     scale = Tensor::Empty({x.dim(0)}, DType::kF32);
     const uint64_t layer = HashString(full_name());
     for (int64_t i = 0; i < x.dim(0); ++i) {
-      const uint64_t sample = static_cast<uint64_t>(context.first_sample + i);
+      const uint64_t sample = static_cast<uint64_t>(context.first_sample + i * context.sample_stride);
       RandomStream random(context.seed, Purpose::kDropPath, context.step,
                           SplitMix64(layer ^ SplitMix64(sample)));
       const double keep = 1.0 - rate_;

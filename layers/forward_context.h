@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "absl/strings/string_view.h"
+#include "core/communicator.h"
 #include "core/dtype.h"
 #include "layers/module.h"
 
@@ -19,10 +20,14 @@ struct ForwardContext {
   bool checkpoint_blocks = false;
 
   // Random draws are a function of these, of the layer's name and of the sample's number in the
-  // global batch.
+  // batch of all ranks, of which x holds every sample_stride-th from first_sample on.
   uint64_t seed = 0;
   int64_t step = 0;
   int64_t first_sample = 0;
+  int64_t sample_stride = 1;
+
+  // Ranks that train on parts of one batch and share its statistics; null: this one alone.
+  const Communicator* ranks = nullptr;
 
   // Called with the full name of a module and its output, where models offer it; for tests and
   // for looking inside.

@@ -28,7 +28,8 @@ BatchNormOptions BatchNorm::Begin(Activation activation, const ForwardContext& c
   return {.eps = options_.eps,
           .momentum = tracks ? options_.momentum : 0.0,
           .batch_statistics = of_batch,
-          .activation = activation};
+          .activation = activation,
+          .ranks = context.ranks};
 }
 
 Tensor BatchNorm::Forward(const Tensor& x, Activation activation, const ForwardContext& context,

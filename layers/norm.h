@@ -40,8 +40,8 @@ class SqueezeExcite : public Module {
 // [dim] (ones), bias [dim] (zeros); buffers: running_mean [dim] (zeros), running_var [dim] (ones),
 // num_batches_tracked [].
 //
-// In training it normalises with the statistics of the batch and moves the running ones, by each
-// part of a batch that is cut into parts; else with the running ones.
+// In training it normalises with the statistics of the batch, of all ranks together, and moves the
+// running ones, by each part of a batch that is cut into parts; else with the running ones.
 class BatchNorm : public Module {
  public:
   struct Options {

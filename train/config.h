@@ -70,7 +70,7 @@ struct TrainConfig {
   template <class V>
   void VisitFields(V& v) {
     v("epochs", epochs, "passes over the training set", Between(1, 1e6));
-    v("batch_size", batch_size, "images per optimizer step", Between(1, 1e6));
+    v("batch_size", batch_size, "images per optimizer step, of all ranks together", Between(1, 1e6));
     v("accumulate", accumulate, "parts that a batch is cut into, to save memory", Between(1, 4096));
     v("precision", precision, "of products and hidden maps", OneOf({"bf16", "fp32"}));
     v("device", device, "that the model lives on", OneOf({"cpu", "cuda"}));

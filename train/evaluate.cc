@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
@@ -86,6 +87,40 @@ absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype
   }
   result.skipped = loader.stats().num_bad();
   return result;
+}
+
+Evaluation MergeRanks(const Communicator& ranks, const Evaluation& own) {
+  if (ranks.size() == 1) return own;
+  Evaluation merged = own;
+  // Whole numbers of up to 2^53 are exact.
+  std::vector<double> sums = {static_cast<double>(own.samples), static_cast<double>(own.skipped),
+                              own.loss * static_cast<double>(own.samples)};
+  const auto visit_counts = [&merged](const auto& visit) {
+    for (ClassAccuracy& c : merged.classes) {
+      for (int64_t* count : {&c.samples, &c.top1, &c.top5, &c.predicted}) visit(*count);
+    }
+  };
+  visit_counts([&](int64_t count) { sums.push_back(static_cast<double>(count)); });
+  ranks.AllReduceSum(absl::MakeSpan(sums));
+  merged.samples = static_cast<int64_t>(sums[0]);
+  merged.skipped = static_cast<int64_t>(sums[1]);
+  merged.loss = merged.samples == 0 ? 0.0 : sums[2] / sums[0];
+  auto sum = sums.begin() + 3;
+  visit_counts([&](int64_t& count) { count = static_cast<int64_t>(*sum++); });
+
+  const std::vector<std::string> of_ranks =
+      ranks.AllGather({reinterpret_cast<const char*>(own.predictions.data()),
+                       own.predictions.size() * sizeof(Prediction)});
+  // In the order of the samples, which the ranks take in turn.
+  merged.predictions.clear();
+  for (size_t i = 0; i * sizeof(Prediction) < of_ranks[0].size(); ++i) {
+    for (const std::string& of_rank : of_ranks) {
+      if ((i + 1) * sizeof(Prediction) > of_rank.size()) continue;
+      std::memcpy(&merged.predictions.emplace_back(), of_rank.data() + i * sizeof(Prediction),
+                  sizeof(Prediction));
+    }
+  }
+  return merged;
 }
 
 namespace {

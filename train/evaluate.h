@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/communicator.h"
 #include "data/loader.h"
 #include "models/image_model.h"
 
@@ -40,11 +41,15 @@ struct Evaluation {
 };
 
 // Runs the model, which lives on `device`, over all batches of an evaluation loader. Stops early,
-// with an incomplete result, when `stop` (may be null) returns true before a batch; `progress` (may
+// with an incomplete result, when `stop` (may be null) returns true before a batch, which it is
+// asked as often on every rank; `progress` (may
 // be null) is told the number of samples done.
 absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Device device,
                                     Loader& loader, const std::function<bool()>& stop,
                                     const std::function<void(int64_t, double)>& progress);
+
+// The evaluation of all samples from those that each rank has of its share, on every rank.
+Evaluation MergeRanks(const Communicator& ranks, const Evaluation& own);
 
 // A table with one row per class: samples, top-1 and top-5 accuracy, precision.
 std::string ClassTable(const Evaluation& evaluation, const std::vector<std::string>& class_names);

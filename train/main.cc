@@ -10,6 +10,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "core/check.h"
+#include "core/communicator.h"
 #include "core/edit_distance.h"
 #include "core/status.h"
 #include "train/commands/commands.h"
@@ -83,6 +84,9 @@ int Main(int argc, char** argv) {
   }
   if (!result.ok()) {
     std::fprintf(stderr, "tessera: %s\n", std::string(result.message()).c_str());
+    // Others that were started with this process would wait for it; they stop by themselves with
+    // it.
+    if (!absl::IsCancelled(result)) Communicator::World().AbortOthers(ExitCode(result));
   }
   return ExitCode(result);
 }

@@ -71,6 +71,9 @@ class Progress {
     bool unicode = false;
   };
   static Output StandardError();
+  static Output Nowhere() {
+    return {[](absl::string_view) {}, [] { return 0; }};
+  }
 
   explicit Progress(ProgressOptions options, Output output = StandardError());
   ~Progress() { Finish(); }

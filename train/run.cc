@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "core/allocator.h"
+#include "core/communicator.h"
 #include "core/device_runtime.h"
 #include "data/loader.h"
 #include "models/registry.h"
@@ -58,6 +59,7 @@ class Run {
   absl::Status OpenFolder(bool resume);
   absl::Status Resume();
   absl::StatusOr<std::unique_ptr<Loader>> OpenLoader() const;
+  std::function<bool()> StopWhileWaiting() const;
   StepResult Step(const Batch& batch);
   absl::Status Log(const StepResult& result, double learning_rate, double images_per_second);
   bool EvaluationDue() const;
@@ -66,8 +68,11 @@ class Run {
   void SwapInAverages();
   absl::Status WriteReport();
   bool StopRequested() const { return signals_ && signals_->requested(); }
+  bool AnyRankIsToStop() const { return ranks_.Any(StopRequested()); }
   int64_t total_steps() const { return schedule_.total_steps; }
 
+  // All ranks take the same steps and hold the same weights; the first one writes and shows.
+  const Communicator& ranks_ = Communicator::World();
   FileSystem& fs_ = PosixFileSystem();
   RunConfig config_;
   std::optional<StopSignals> signals_;  // from when the folder is the run's
@@ -111,7 +116,14 @@ absl::Status Run::OpenModel(bool resume) {
   RETURN_IF_ERROR(model_->CheckImageSize(config_.data.image_size, config_.data.image_size));
   RETURN_IF_ERROR(CheckNoWeightDecay(config_.optim, *model_));
   ASSIGN_OR_RETURN(const Device device, OpenDevice(train));
-  RETURN_IF_ERROR(CheckMemory(*model_, config_, AvailableMemory(device)));
+  if (device != Device::kCpu && ranks_.size() > 1) {
+    return ConfigError(
+        "train.device: found cuda, expected cpu: ranks only share work on CPUs so far");
+  }
+  RunConfig of_rank = config_;
+  of_rank.train.batch_size /= ranks_.size();
+  RETURN_IF_ERROR(CheckMemory(*model_, of_rank,
+                              AvailableMemory(device) / static_cast<double>(ranks_.size_here())));
   config_.model = ResolvedModel(config_.model, *model_);
   state_.model = config_.model.Find("name")->scalar;
   state_.seed = static_cast<uint64_t>(train.seed);
@@ -122,7 +134,7 @@ absl::Status Run::OpenModel(bool resume) {
     ASSIGN_OR_RETURN(const LoadReport report,
                      LoadWeights(fs_, train.init_weights, *store_,
                                  {.finetune = train.finetune, .variant = variant}));
-    LOG(INFO) << train.init_weights << ": " << report.ToString();
+    LOG_IF(INFO, ranks_.is_first()) << train.init_weights << ": " << report.ToString();
   }
   ASSIGN_OR_RETURN(const std::vector<float> lr_scales,
                    LayerScales(*model_, *store_, config_.optim.layer_decay));
@@ -133,7 +145,8 @@ absl::Status Run::OpenModel(bool resume) {
                    .checkpoint_blocks = train.checkpoint_blocks,
                    .accumulate = train.accumulate,
                    .clip_grad = config_.optim.clip_grad,
-                   .seed = state_.seed};
+                   .seed = state_.seed,
+                   .ranks = ranks_.size() > 1 ? &ranks_ : nullptr};
   const int64_t size = config_.data.image_size;
   for (const StageCost& cost : model_->Costs(size, size)) {
     flops_per_image_ += 6.0 * static_cast<double>(cost.macs);
@@ -145,6 +158,10 @@ absl::Status Run::OpenFolder(bool resume) {
   if (resume && !fs_.Exists(config_.output)) {
     return absl::NotFoundError(
         absl::StrCat(config_.output, ": no run to resume; without --resume a new one starts"));
+  }
+  if (!ranks_.is_first()) {
+    signals_.emplace();
+    return resume ? Resume() : absl::OkStatus();
   }
   RETURN_IF_ERROR(fs_.CreateDirectories(config_.output));
   ASSIGN_OR_RETURN(lock_, fs_.LockDirectory(config_.output));
@@ -164,11 +181,12 @@ absl::Status Run::Resume() {
   RETURN_IF_ERROR(CheckResumable(checkpoint.config(), DumpConfig(config_)));
   state_ = checkpoint.state();
   RETURN_IF_ERROR(LoadSnapshot(checkpoint, *store_, *optimizer_));
-  LOG(INFO) << "continuing " << checkpoint.path();
+  LOG_IF(INFO, ranks_.is_first()) << "continuing " << checkpoint.path();
   return absl::OkStatus();
 }
 
 absl::Status Run::Save(const std::string& path) {
+  if (!ranks_.is_first()) return absl::OkStatus();
   RETURN_IF_ERROR(SaveSnapshot(fs_, path, state_, DumpConfig(config_), *store_, *optimizer_));
   return PruneCheckpoints(fs_, config_.output, config_.train.keep_checkpoints);
 }
@@ -176,17 +194,32 @@ absl::Status Run::Save(const std::string& path) {
 absl::StatusOr<std::unique_ptr<Loader>> Run::OpenLoader() const {
   return Loader::Create(config_.data, *train_source_,
                         {.training = true,
-                         .batch_size = config_.train.batch_size,
+                         .batch_size = config_.train.batch_size / ranks_.size(),
                          .seed = state_.seed,
+                         .rank = ranks_.rank(),
+                         .world = ranks_.size(),
                          .start_epoch = state_.epoch,
                          .start_batch = state_.batch,
                          .epochs = config_.train.epochs,
                          .num_classes = model_->num_classes(),
-                         .stop = [this] { return StopRequested(); }});
+                         .stop = StopWhileWaiting()});
+}
+
+// For loaders. Several ranks only stop together, between batches.
+std::function<bool()> Run::StopWhileWaiting() const {
+  if (ranks_.size() > 1) return nullptr;
+  return [this] { return StopRequested(); };
 }
 
 absl::Status Run::Prepare(const TrainFlags& flags) {
   RETURN_IF_ERROR(CheckConfig(config_));
+  if (const int64_t parts = ranks_.size() * config_.train.accumulate;
+      config_.train.batch_size % parts != 0) {
+    return ConfigError(
+        absl::StrFormat("train.batch_size: found %d, expected a multiple of %d, for %d rank(s) "
+                        "with %d part(s) each",
+                        config_.train.batch_size, parts, ranks_.size(), config_.train.accumulate));
+  }
   RETURN_IF_ERROR(OpenData());
   RETURN_IF_ERROR(OpenModel(flags.resume));
   // A new run makes its folder when nothing is left to find fault with; one that is resumed finds
@@ -208,10 +241,11 @@ absl::Status Run::Prepare(const TrainFlags& flags) {
                .warmup_steps = steps(config_.optim.warmup_epochs),
                .cooldown_steps = steps(config_.optim.cooldown_epochs),
                .total_steps = steps_per_epoch_ * config_.train.epochs};
-  LOG(INFO) << state_.model << ", " << store_->num_parameters() << " parameters; "
-            << train_source_->description() << ": " << train_source_->num_samples()
-            << " training images of " << train_source_->num_classes() << " classes; "
-            << steps_per_epoch_ << " steps an epoch";
+  LOG_IF(INFO, ranks_.is_first()) << state_.model << ", " << store_->num_parameters()
+                                  << " parameters; " << train_source_->description() << ": "
+                                  << train_source_->num_samples() << " training images of "
+                                  << train_source_->num_classes() << " classes; "
+                                  << steps_per_epoch_ << " steps an epoch";
   return absl::OkStatus();
 }
 
@@ -235,6 +269,7 @@ absl::Status Run::TryOneStep() {
   const absl::Time start = absl::Now();
   const StepResult result = Step(*batch);
   RETURN_IF_ERROR(CheckUpdated(result, 1));
+  if (!ranks_.is_first()) return absl::OkStatus();
   absl::PrintF("%s", DumpConfig(config_));
   absl::PrintF(
       "dry run: %d + %d images, %d steps; the first one took %.2f s, loss %.4f, memory "
@@ -245,6 +280,7 @@ absl::Status Run::TryOneStep() {
 }
 
 absl::Status Run::Log(const StepResult& result, double learning_rate, double images_per_second) {
+  if (!ranks_.is_first()) return absl::OkStatus();
   return log_->Write(state_.step, {{"train/loss", result.loss},
                                    {"train/grad_norm", result.grad_norm},
                                    {"train/lr", learning_rate},
@@ -265,21 +301,31 @@ void Run::SwapInAverages() {
 
 absl::Status Run::EvaluateAndSave(Progress& progress) {
   // Evaluation takes no more memory than training.
-  const int64_t batch = config_.train.batch_size / config_.train.accumulate;
+  const int64_t batch = config_.train.batch_size / (config_.train.accumulate * ranks_.size());
   ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader,
                    Loader::Create(config_.data, *val_source_,
                                   {.batch_size = std::min(kMaxEvalBatch, batch),
-                                   .stop = [this] { return StopRequested(); }}));
+                                   .rank = ranks_.rank(),
+                                   .world = ranks_.size(),
+                                   .stop = StopWhileWaiting()}));
   const absl::Time start = absl::Now();
+  bool stopped = false;
   SwapInAverages();
-  absl::StatusOr<Evaluation> evaluation = Evaluate(
+  const absl::StatusOr<Evaluation> of_rank = Evaluate(
       *model_, step_options_.compute_dtype, store_->device(), *loader,
-      [this] { return StopRequested(); }, nullptr);
+      [&] { return stopped = AnyRankIsToStop(); }, nullptr);
   SwapInAverages();
-  if (StopRequested()) return absl::OkStatus();
-  RETURN_IF_ERROR(evaluation.status());
-  evaluation_ = *evaluation;
+  if (stopped || absl::IsCancelled(of_rank.status())) return absl::OkStatus();
+  RETURN_IF_ERROR(of_rank.status());
+  evaluation_ = MergeRanks(ranks_, *of_rank);
+  const Evaluation* evaluation = &*evaluation_;
   const double top1 = evaluation->top1();
+  const auto best = state_.metrics.find("best_top1");
+  const bool better = best == state_.metrics.end() || top1 > best->second;
+  state_.metrics["top1"] = top1;
+  state_.metrics["evaluated_step"] = static_cast<double>(state_.step);
+  if (better) state_.metrics["best_top1"] = top1;
+  if (!ranks_.is_first()) return absl::OkStatus();
   progress.Print(absl::StrFormat(
       "epoch %.3g: top-1 %.2f %%, top-5 %.2f %%, loss %.4f on %d images in %.1f s%s",
       static_cast<double>(state_.step) / static_cast<double>(steps_per_epoch_), top1,
@@ -289,13 +335,7 @@ absl::Status Run::EvaluateAndSave(Progress& progress) {
   RETURN_IF_ERROR(log_->Write(
       state_.step,
       {{"val/top1", top1}, {"val/top5", evaluation->top5()}, {"val/loss", evaluation->loss}}));
-  const auto best = state_.metrics.find("best_top1");
-  const bool better = best == state_.metrics.end() || top1 > best->second;
-  state_.metrics["top1"] = top1;
-  state_.metrics["evaluated_step"] = static_cast<double>(state_.step);
-  if (!better) return absl::OkStatus();
-  state_.metrics["best_top1"] = top1;
-  return Save(BestPath(config_.output));
+  return better ? Save(BestPath(config_.output)) : absl::OkStatus();
 }
 
 absl::Status Run::WriteReport() {
@@ -324,10 +364,13 @@ bool Run::EvaluationDue() const {
 }
 
 absl::Status Run::TrainToTheEnd() {
-  ASSIGN_OR_RETURN(log_, RunLog::Open(fs_, config_.output, state_.step));
+  if (ranks_.is_first()) {
+    ASSIGN_OR_RETURN(log_, RunLog::Open(fs_, config_.output, state_.step));
+  }
+  const double peak_flops = MeasurePeakFlops(step_options_.compute_dtype, store_->device());
   Progress progress(
-      {.total_steps = total_steps(),
-       .peak_flops = MeasurePeakFlops(step_options_.compute_dtype, store_->device())});
+      {.total_steps = total_steps(), .peak_flops = peak_flops * static_cast<double>(ranks_.size())},
+      ranks_.is_first() ? Progress::StandardError() : Progress::Nowhere());
   const RunParts parts = {fs_,         config_.output, *model_,         *store_,
                           *optimizer_, step_options_,  steps_per_epoch_};
   absl::Time last_save = absl::Now(), last_step = absl::Now();
@@ -338,7 +381,7 @@ absl::Status Run::TrainToTheEnd() {
       RETURN_IF_ERROR(EvaluateAndSave(progress));
       last_step = absl::Now();
     }
-    if (state_.step == total_steps() || StopRequested()) break;
+    if (state_.step == total_steps() || AnyRankIsToStop()) break;
     absl::StatusOr<std::optional<Batch>> next = loader_->Next();
     if (absl::IsCancelled(next.status())) break;
     ASSIGN_OR_RETURN(const std::optional<Batch> batch, std::move(next));
@@ -376,6 +419,7 @@ absl::Status Run::TrainToTheEnd() {
         "stopped and saved at step %d of %d in %s; the same command with --resume continues",
         state_.step, total_steps(), config_.output));
   }
+  if (!ranks_.is_first()) return absl::OkStatus();
   RETURN_IF_ERROR(WriteReport());
   const int64_t left_out = state_.step - state_.updates;
   absl::PrintF("done: %d steps%s; best top-1 %.2f %% in %s\n", state_.step,
@@ -389,7 +433,10 @@ absl::Status Run::TrainToTheEnd() {
 absl::Status Train(const RunConfig& config, const TrainFlags& flags) {
   Run run(config);
   RETURN_IF_ERROR(run.Prepare(flags));
-  return flags.dry_run ? run.TryOneStep() : run.TrainToTheEnd();
+  const absl::Status status = flags.dry_run ? run.TryOneStep() : run.TrainToTheEnd();
+  // With all files written; an error does not wait for the others, which it ends.
+  if (status.ok() || absl::IsCancelled(status)) Communicator::World().Barrier();
+  return status;
 }
 
 }  // namespace tessera::train

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "autograd/ops/softmax_cross_entropy.h"
+#include "core/parallel.h"
 
 namespace tessera::train {
 namespace {
@@ -26,6 +27,16 @@ class SavedBuffers {
   Tensor buffers_, counters_, saved_buffers_, saved_counters_;
 };
 
+void AverageGradients(const Communicator& ranks, const Tensor& grads) {
+  if (ranks.size() == 1) return;
+  float* values = grads.data<float>();
+  ranks.AllReduceSum(absl::MakeSpan(values, grads.numel()));
+  const float share = 1.0f / static_cast<float>(ranks.size());
+  ParallelFor(grads.numel(), int64_t{1} << 16, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) values[i] *= share;
+  });
+}
+
 }  // namespace
 
 double ComputeGradients(const ImageModel& model, ParameterStore& store, const StepOptions& options,
@@ -39,11 +50,14 @@ double ComputeGradients(const ImageModel& model, ParameterStore& store, const St
   context.checkpoint_blocks = options.checkpoint_blocks;
   context.seed = options.seed;
   context.step = step;
+  context.ranks = options.ranks;
+  const int64_t rank = options.ranks == nullptr ? 0 : options.ranks->rank();
+  context.sample_stride = options.ranks == nullptr ? 1 : options.ranks->size();
 
   const Device device = store.device();
   const Tensor losses = Tensor::Empty({options.accumulate}, DType::kF32, device);
   for (int64_t begin = 0; begin < batch; begin += part) {
-    context.first_sample = begin;
+    context.first_sample = begin * context.sample_stride + rank;
     Tape tape;
     store.Watch(tape, /*accumulate=*/begin > 0);
     const Tensor logits = model.Forward(images.Slice(begin, begin + part).To(device), context);
@@ -55,7 +69,10 @@ double ComputeGradients(const ImageModel& model, ParameterStore& store, const St
   const Tensor on_host = losses.To(Device::kCpu);
   double sum = 0;
   for (int64_t i = 0; i < options.accumulate; ++i) sum += on_host.data<float>()[i];
-  return sum / static_cast<double>(options.accumulate);
+  const double loss = sum / static_cast<double>(options.accumulate);
+  if (options.ranks == nullptr) return loss;
+  AverageGradients(*options.ranks, store.grads());
+  return options.ranks->Mean(loss);
 }
 
 StepResult TrainStep(const ImageModel& model, ParameterStore& store, Optimizer& optimizer,

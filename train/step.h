@@ -4,6 +4,7 @@
 
 #include <limits>
 
+#include "core/communicator.h"
 #include "models/image_model.h"
 #include "train/optimizer.h"
 
@@ -15,17 +16,19 @@ struct StepOptions {
   int64_t accumulate = 1;  // equal parts that a batch is cut into
   double clip_grad = 0.0;  // largest global L2 norm of the gradient; 0: no limit
   uint64_t seed = 0;       // of drop path and dropout
+  // Those that each train on a part of the batch, as large as the others'; null: this one alone.
+  const Communicator* ranks = nullptr;
 };
 
 struct StepResult {
-  double loss = 0.0;       // mean over the batch
+  double loss = 0.0;       // mean over the batch of all ranks
   double grad_norm = 0.0;  // global L2 norm before clipping
   bool updated = false;    // otherwise the step changed nothing
 };
 
 // Forward and backward over images f32 [B, H, W, C] and targets f32 [B, K], on the store's device
-// whatever theirs: leaves the gradients in the store and returns the loss. B is a multiple of
-// options.accumulate.
+// whatever theirs: leaves the gradients in the store and returns the loss, both of the batch of all
+// ranks, of which rank r of R has samples r, r + R, ... B is a multiple of options.accumulate.
 double ComputeGradients(const ImageModel& model, ParameterStore& store, const StepOptions& options,
                         const Tensor& images, const Tensor& targets, int64_t step);
 

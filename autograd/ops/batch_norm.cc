@@ -9,13 +9,31 @@
 namespace tessera {
 namespace {
 
+// Rows of x on all ranks.
+int64_t NumRows(const Tensor& x, const Communicator* ranks) {
+  return NumRows(x) * (ranks == nullptr ? 1 : ranks->size());
+}
+
+template <typename T>
+Tensor SumOverRanks(const Tensor& own, const Communicator* ranks) {
+  if (ranks == nullptr || ranks->size() == 1) return own;
+  const Tensor sum = own.Clone();
+  ranks->AllReduceSum(absl::MakeSpan(sum.data<T>(), sum.numel()));
+  return sum;
+}
+
+ops::BatchNormStatistics StatisticsOf(const Tensor& x, const ops::RunningStatistics& running,
+                                      const BatchNormOptions& options) {
+  if (!options.batch_statistics) return ops::BatchNormRunningStatistics(running, options.eps);
+  return ops::BatchNormStatisticsOf(SumOverRanks<double>(ops::BatchNormSums(x), options.ranks),
+                                    NumRows(x, options.ranks), options.eps, running,
+                                    options.momentum);
+}
+
 ops::BatchNormTransform TransformOf(const Tensor& x, const Tensor& weight, const Tensor& bias,
                                     const ops::RunningStatistics& running,
                                     const BatchNormOptions& options) {
-  return {.statistics = options.batch_statistics
-                            ? ops::BatchNormStatisticsOf(ops::BatchNormSums(x), NumRows(x),
-                                                         options.eps, running, options.momentum)
-                            : ops::BatchNormRunningStatistics(running, options.eps),
+  return {.statistics = StatisticsOf(x, running, options),
           .gamma = weight.Detach(),
           .beta = bias.Detach(),
           .activation = options.activation};
@@ -27,15 +45,16 @@ enum Input { kX, kWeight, kBias, kW1, kB1, kW2, kB2 };
 // Gradients of the norm's parameters from the sums, which are theirs, and of x.
 void NormGradients(const GradContext& g, const Tensor& dy, const Tensor& x,
                    const ops::BatchNormTransform& transform, const ops::BatchNormGate& gate,
-                   const Tensor& sums, bool of_batch) {
+                   const Tensor& sums, bool of_batch, const Communicator* ranks) {
   if (sums.defined()) {
     g.Add(kBias, sums.Slice(0, 1));
     g.Add(kWeight, sums.Slice(1, 2));
   }
   if (!g.wants(kX)) return;
   const GradDest dx = g.Dest(kX);
-  ops::BatchNormGradInput(dy, x, transform, gate, of_batch ? sums : Tensor(), NumRows(x), dx.tensor,
-                          dx.accumulate);
+  ops::BatchNormGradInput(dy, x, transform, gate,
+                          of_batch ? SumOverRanks<float>(sums, ranks) : Tensor(), NumRows(x, ranks),
+                          dx.tensor, dx.accumulate);
 }
 
 // The gate of squeeze-excite and what its gradient needs.
@@ -95,11 +114,12 @@ Tensor BatchNorm(const Tensor& x, const Tensor& weight, const Tensor& bias,
   const ops::BatchNormTransform transform = TransformOf(x, weight, bias, running, options);
   Tensor y = ops::BatchNorm(x, transform, {}, out_dtype);
   Record("batch_norm", {&x, &weight, &bias}, {&y},
-         [x = x.Detach(), transform, of_batch = options.batch_statistics](GradContext& g) {
+         [x = x.Detach(), transform, of_batch = options.batch_statistics,
+          ranks = options.ranks](GradContext& g) {
            const Tensor dy = g.out();
            const bool needs_sums = of_batch || g.wants(kWeight) || g.wants(kBias);
            const Tensor sums = needs_sums ? ops::BatchNormGradSums(dy, x, transform) : Tensor();
-           NormGradients(g, dy, x, transform, {}, sums, of_batch);
+           NormGradients(g, dy, x, transform, {}, sums, of_batch, ranks);
          });
   return y;
 }
@@ -113,13 +133,13 @@ Tensor BatchNormSqueezeExcite(const Tensor& x, const Tensor& weight, const Tenso
   Tensor y = ops::BatchNorm(x, transform, {.gate = gate.value}, out_dtype);
   Record("batch_norm_squeeze_excite", {&x, &weight, &bias, &se.w1, &se.b1, &se.w2, &se.b2}, {&y},
          [x = x.Detach(), transform, gate, w1 = se.w1.Detach(), w2 = se.w2.Detach(),
-          of_batch = options.batch_statistics](GradContext& g) {
+          of_batch = options.batch_statistics, ranks = options.ranks](GradContext& g) {
            const Tensor dy = g.out();
            const Tensor gate_sums = ops::BatchNormGateSums(dy, x, transform);
            const Tensor dgate = gate_sums.Slice(0, 1).Reshape(gate.value.shape());
            const ops::BatchNormGate gated = {gate.value, GateGradients(g, dgate, gate, w1, w2)};
            const Tensor sums = ops::BatchNormSumsOfGated(gate_sums, gated, NumRows(x) / x.dim(0));
-           NormGradients(g, dy, x, transform, gated, sums, of_batch);
+           NormGradients(g, dy, x, transform, gated, sums, of_batch, ranks);
          });
   return y;
 }

@@ -3,6 +3,7 @@
 #ifndef TESSERA_AUTOGRAD_OPS_BATCH_NORM_H_
 #define TESSERA_AUTOGRAD_OPS_BATCH_NORM_H_
 
+#include "core/communicator.h"
 #include "tensor/ops/batch_norm/batch_norm.h"
 
 namespace tessera {
@@ -13,6 +14,9 @@ struct BatchNormOptions {
   double momentum = 0.1;
   bool batch_statistics = true;  // else the running ones are used, as constants
   Activation activation = Activation::kNone;
+  // With ranks, each with as many rows, statistics and gradients of x are those of all their rows
+  // together. Gradients of weight and bias are of this rank's rows.
+  const Communicator* ranks = nullptr;
 };
 
 // activation((x - mean) rstd weight + bias): x [..., C] f32 or bf16, weight and bias f32 [C] -> y

@@ -52,6 +52,7 @@ class Process {
     }
   }
 
+  pid_t pid() const { return pid_; }
   void Signal(int signal) const { kill(pid_, signal); }
   bool IsRunning() {
     if (pid_ > 0 && waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = 0;

@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "core/communicator.h"
 #include "core/file_system.h"
 #include "train/commands/commands.h"
 #include "train/confusion_matrix.h"
@@ -26,17 +28,22 @@ struct Options {
   std::vector<std::string> overrides;
 };
 
+// Of this rank's share of the samples. Sets `stopped` if a signal ended it.
 absl::StatusOr<Evaluation> EvaluateWithProgress(const LoadedModel& loaded,
                                                 const ImageSource& source, Loader& loader,
-                                                const StopSignals& signals) {
-  Progress progress({.total_steps = source.num_samples()});
+                                                const Communicator& ranks, bool* stopped) {
+  Progress progress({.total_steps = source.num_samples()},
+                    ranks.is_first() ? Progress::StandardError() : Progress::Nowhere());
+  const StopSignals signals;
   absl::Time last = absl::Now();
   double waited = 0;
   int64_t seen = 0;
-  const auto stop = [&] { return signals.requested(); };
+  const auto stop = [&] { return *stopped = ranks.Any(signals.requested()); };
   return Evaluate(
       *loaded.model, loaded.compute_dtype, loaded.store->device(), loader, stop,
-      [&](int64_t done, double loss) {
+      [&](int64_t own, double loss) {
+        // The others' share grows as this one.
+        const int64_t done = std::min(own * ranks.size(), source.num_samples());
         const absl::Time now = absl::Now();
         const double wait = loader.stats().wait_seconds;
         progress.Update({.step = done,
@@ -61,6 +68,7 @@ absl::Status WriteFiles(const Options& options, const Evaluation& evaluation,
 }
 
 absl::Status RunEval(const Options& options) {
+  const Communicator& ranks = Communicator::World();
   ASSIGN_OR_RETURN(LoadedModel loaded,
                    LoadModel(options.weights, options.config, options.overrides));
   DataConfig& data = loaded.config.data;
@@ -71,13 +79,18 @@ absl::Status RunEval(const Options& options) {
     return ConfigError(absl::StrFormat("%s has %d classes, the model %d", source->description(),
                                        source->num_classes(), loaded.model->num_classes()));
   }
-  ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader,
-                   Loader::Create(data, *source, {.batch_size = options.batch_size}));
-  const StopSignals signals;
+  ASSIGN_OR_RETURN(
+      const std::unique_ptr<Loader> loader,
+      Loader::Create(
+          data, *source,
+          {.batch_size = options.batch_size, .rank = ranks.rank(), .world = ranks.size()}));
   const absl::Time start = absl::Now();
-  ASSIGN_OR_RETURN(const Evaluation evaluation,
-                   EvaluateWithProgress(loaded, *source, *loader, signals));
-  if (signals.requested()) return absl::CancelledError("stopped; nothing was written");
+  bool stopped = false;
+  ASSIGN_OR_RETURN(const Evaluation of_rank,
+                   EvaluateWithProgress(loaded, *source, *loader, ranks, &stopped));
+  if (stopped) return absl::CancelledError("stopped; nothing was written");
+  const Evaluation evaluation = MergeRanks(ranks, of_rank);
+  if (!ranks.is_first()) return absl::OkStatus();
   RETURN_IF_ERROR(WriteFiles(options, evaluation, source->class_names()));
   if (options.classes) absl::PrintF("%s\n", ClassTable(evaluation, source->class_names()));
   absl::PrintF(

@@ -1,0 +1,137 @@
+// The program, started as several ranks.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <regex>
+
+#include "absl/strings/str_cat.h"
+#include "tests/train/program_testing.h"
+#include "train/checkpoint.h"
+
+namespace tessera::train {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+Arguments Training(const std::string& output, const Arguments& more = {}) {
+  Arguments arguments = {
+      "train", JoinPath(TESSERA_SOURCE_DIR, "configs/smoke.yaml"),
+      "data.root=shards:" + JoinPath(TESSERA_SOURCE_DIR, "tests/data/cifar_smoke"),
+      "output=" + output, "train.epochs=3"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+// `mpirun -n ranks tessera ARGUMENTS`, or without mpirun for one rank.
+class Ranks : public testing::Test {
+ protected:
+  Process Start(int ranks, const Arguments& arguments) {
+    if (ranks == 1) return Process(folder_, ProgramBody(TESSERA_PROGRAM, arguments));
+    Arguments all = {"-n", absl::StrCat(ranks), TESSERA_PROGRAM};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return Process(folder_, ProgramBody(TESSERA_MPIRUN, all));
+  }
+  Process::Ended Run(int ranks, const Arguments& arguments) {
+    return Start(ranks, arguments).Wait();
+  }
+  // Waits until the run has a best checkpoint; the process id of one of its ranks.
+  pid_t RankInTraining(Process& mpirun, const std::string& output) {
+    while (mpirun.IsRunning() && !PosixFileSystem().Exists(BestPath(output))) SleepMs(2);
+    std::ifstream children(
+        absl::StrCat("/proc/", mpirun.pid(), "/task/", mpirun.pid(), "/children"));
+    pid_t child = 0, last = 0;
+    while (children >> child) last = child;
+    CHECK_GT(last, 0) << mpirun.Wait().err;
+    return last;
+  }
+  // The loss and the accuracy of the last evaluation.
+  static std::vector<double> Result(const Process::Ended& ended) {
+    static const std::regex kLine("epoch 3: top-1 ([0-9.]+) %, top-5 [0-9.]+ %, loss ([0-9.]+)");
+    std::smatch match;
+    if (!std::regex_search(ended.err, match, kLine)) return {};
+    return {std::stod(match[1]), std::stod(match[2])};
+  }
+  void ExpectSameResult(const Process::Ended& a, const Process::Ended& b) {
+    const std::vector<double> x = Result(a), y = Result(b);
+    ASSERT_EQ(x.size(), 2u) << a.err;
+    ASSERT_EQ(y.size(), 2u) << b.err;
+    EXPECT_NEAR(x[0], y[0], 1.01);  // one of a hundred pictures
+    EXPECT_NEAR(x[1], y[1], 1e-3);
+  }
+  std::string Folder(const std::string& name) { return folder_ / name; }
+
+  TempFolder folder_;
+};
+
+TEST_F(Ranks, TrainAsOneDoesAndResumeAsAnyNumber) {
+  const Process::Ended alone = Run(1, Training(Folder("alone")));
+  ASSERT_EQ(alone.code, 0) << alone.err;
+  const Process::Ended together = Run(2, Training(Folder("together")));
+  ASSERT_EQ(together.code, 0) << together.err;
+  ExpectSameResult(together, alone);
+  EXPECT_TRUE(PosixFileSystem().Exists(JoinPath(Folder("together"), "report.html")));
+
+  // Stopped as two, continued as one.
+  const Arguments endless = Training(Folder("stopped"), {"train.epochs=100000"});
+  Process mpirun = Start(2, endless);
+  kill(RankInTraining(mpirun, Folder("stopped")), SIGTERM);
+  const Process::Ended stopped = mpirun.Wait();
+  EXPECT_EQ(stopped.code, 75) << stopped.err;
+  EXPECT_THAT(stopped.err, HasSubstr("stopped and saved at step"));
+  Process resumed = Start(1, Training(Folder("stopped"), {"train.epochs=100000", "--resume"}));
+  const std::string newest =
+      Unwrap(OpenLatestCheckpoint(PosixFileSystem(), Folder("stopped"))).path();
+  SleepMs(300);
+  resumed.Signal(SIGTERM);
+  const Process::Ended more = resumed.Wait();
+  EXPECT_EQ(more.code, 75);
+  EXPECT_THAT(more.err, HasSubstr(absl::StrCat("continuing ", newest)));
+}
+
+TEST_F(Ranks, LoseNothingButTheStepsSinceTheLastCheckpointWhenOneIsKilled) {
+  const Arguments training =
+      Training(Folder("killed"), {"train.epochs=100000", "train.save_every_minutes=1e-6"});
+  Process mpirun = Start(2, training);
+  kill(RankInTraining(mpirun, Folder("killed")), SIGKILL);
+  EXPECT_NE(mpirun.Wait().code, 0);  // and it does end
+  const Checkpoint checkpoint = Unwrap(OpenLatestCheckpoint(PosixFileSystem(), Folder("killed")));
+  Arguments resumed = training;
+  resumed.push_back("--resume");
+  Process again = Start(2, resumed);
+  const std::string newer = CheckpointPath(Folder("killed"), checkpoint.state().step + 1);
+  while (again.IsRunning() && !PosixFileSystem().Exists(newer)) SleepMs(1);
+  EXPECT_TRUE(again.IsRunning());
+}
+
+TEST_F(Ranks, EvaluateTogether) {
+  ASSERT_EQ(Run(1, Training(Folder("run"))).code, 0);
+  const Arguments eval = {"eval", BestPath(Folder("run")), "--csv", Folder("classes.csv")};
+  const auto csv = [&] { return Unwrap(PosixFileSystem().ReadFile(Folder("classes.csv"))); };
+  const Process::Ended alone = Run(1, eval);
+  const std::string csv_alone = csv();
+  const Process::Ended together = Run(2, eval);
+  ASSERT_EQ(together.code, 0) << together.err;
+  // But for the seconds.
+  EXPECT_EQ(together.out.substr(0, together.out.rfind('(')),
+            alone.out.substr(0, alone.out.rfind('(')));
+  EXPECT_EQ(csv(), csv_alone);
+}
+
+TEST_F(Ranks, RefuseABatchThatTheyCanNotShare) {
+  const Process::Ended ended = Run(2, Training(Folder("odd"), {"train.batch_size=25"}));
+  EXPECT_EQ(ended.code, 2);
+  EXPECT_THAT(ended.err, HasSubstr("train.batch_size: found 25, expected a multiple of 2"));
+  EXPECT_FALSE(PosixFileSystem().Exists(Folder("odd")));
+}
+
+TEST_F(Ranks, EndTogetherWhenTheFirstFindsARunInTheFolder) {
+  ASSERT_EQ(Run(1, Training(Folder("run"))).code, 0);
+  const Process::Ended ended = Run(2, Training(Folder("run")));
+  EXPECT_EQ(ended.code, 2);
+  EXPECT_THAT(ended.err, HasSubstr("already holds a run"));
+}
+
+}  // namespace
+}  // namespace tessera::train
