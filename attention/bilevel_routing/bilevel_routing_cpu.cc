@@ -5,12 +5,14 @@
 #define HWY_TARGET_INCLUDE "attention/bilevel_routing/bilevel_routing_cpu.cc"
 #include "tensor/simd_targets.h"
 
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <numeric>
 
 #include "attention/bilevel_routing/bilevel_routing_kernel.h"
 #include "attention/bilevel_routing/token_groups-inl.h"
@@ -55,20 +57,26 @@ class GroupLists {
  public:
   GroupLists(const RoutedAttentionShape& s, const int32_t* routes, int64_t region_groups)
       : size_(s.topk * region_groups),
-        lists_(Tensor::Empty({s.batch * s.regions(), size_}, DType::kI32)) {
+        region_groups_(region_groups),
+        lists_(Tensor::Empty({s.batch * s.regions() * size_ + region_groups}, DType::kI32)) {
     int32_t* to = lists_.data<int32_t>();
     for (int64_t i = 0; i < s.batch * s.regions() * s.topk; ++i) {
       for (int64_t g = 0; g < region_groups; ++g) {
         *to++ = routes[i] * static_cast<int32_t>(region_groups) + static_cast<int32_t>(g);
       }
     }
+    std::iota(to, to + region_groups, 0);
   }
   GroupList Of(int64_t region_of_batch) const {
     return {lists_.data<int32_t>() + region_of_batch * size_, size_};
   }
+  // For a region that is packed alone.
+  GroupList OfOneRegion() const {
+    return {lists_.data<int32_t>() + lists_.numel() - region_groups_, region_groups_};
+  }
 
  private:
-  int64_t size_;
+  int64_t size_, region_groups_;
   Tensor lists_;
 };
 
@@ -105,12 +113,24 @@ struct HeadRows {
   int64_t stride;
 
   T* Row(int64_t token) const { return token < 0 ? nullptr : data + token * stride; }
+  // For reading soon: rows lie too far apart for the processor to see it coming.
+  void Prefetch(int64_t token, int64_t head_dim) const {
+    const char* row = reinterpret_cast<const char*>(Row(std::max<int64_t>(token, 0)));
+    for (int64_t i = 0; i < head_dim * static_cast<int64_t>(sizeof(T)); i += 64) {
+      hwy::Prefetch(row + i);
+    }
+  }
 };
 
+// A region's tokens, while those of the region that is needed next are fetched.
 template <typename T>
-void PackGroups(const Problem& problem, const HeadRows<const T>& from, int64_t region, float* to) {
+void PackGroups(const Problem& problem, const HeadRows<const T>& from, int64_t region, int64_t next,
+                float* to) {
   const int64_t* tokens = problem.tokens.Of(region);
+  const int64_t* ahead = problem.tokens.Of(next);
   for (int64_t g = 0; g < problem.region_groups; ++g, tokens += kGroup) {
+    for (int64_t i = 0; i < kGroup; ++i)
+      from.Prefetch(ahead[g * kGroup + i], problem.shape.head_dim);
     const T* const rows[kGroup] = {from.Row(tokens[0]), from.Row(tokens[1]), from.Row(tokens[2]),
                                    from.Row(tokens[3])};
     PackGroup(rows, problem.shape.head_dim, to + g * problem.group_floats());
@@ -118,9 +138,12 @@ void PackGroups(const Problem& problem, const HeadRows<const T>& from, int64_t r
 }
 
 template <typename T>
-void PackRows(const Problem& problem, const HeadRows<const T>& from, int64_t region, float* to) {
+void PackRows(const Problem& problem, const HeadRows<const T>& from, int64_t region, int64_t next,
+              float* to) {
   const int64_t* tokens = problem.tokens.Of(region);
+  const int64_t* ahead = problem.tokens.Of(next);
   for (int64_t i = 0; i < problem.tokens.per_region(); ++i, to += problem.row_stride) {
+    from.Prefetch(ahead[i], problem.shape.head_dim);
     if (const T* row = from.Row(tokens[i]); row != nullptr) {
       LoadRow(row, problem.shape.head_dim, problem.row_stride, 1.0f, to);
     } else {
@@ -175,21 +198,32 @@ void ForwardHead(const RoutedAttentionArgs& args, const Problem& problem, int64_
   const auto part = [&](int64_t p) { return RowsOf(problem, image, head, qkv, 3, p); };
   const auto out = RowsOf(problem, image, head, static_cast<T*>(args.out), 1, 0);
   const int64_t regions = problem.shape.regions(), region_floats = problem.region_floats();
-  ScratchFloats scratch(2 * problem.head_floats() + region_floats + problem.max_logits() +
+  // Where each region chose only one, that is packed when its turn comes, and stays in the L1
+  // cache.
+  const bool one_each = problem.shape.topk == 1;
+  const int64_t packed_floats = one_each ? region_floats : problem.head_floats();
+  ScratchFloats scratch(2 * packed_floats + region_floats + problem.max_logits() +
                         kMaxVectors * kLanes * (1 + problem.row_stride));
-  float* keys = scratch.Take(problem.head_floats());
-  float* values = scratch.Take(problem.head_floats());
+  float* keys = scratch.Take(packed_floats);
+  float* values = scratch.Take(packed_floats);
   float* queries = scratch.Take(region_floats);
   float* exps = scratch.Take(problem.max_logits());
   float* inverse_sums = scratch.Take(kMaxVectors * kLanes);
   float* rows = scratch.Take(kMaxVectors * kVectorQueries * problem.row_stride);
-  for (int64_t region = 0; region < regions; ++region) {
-    PackGroups(problem, part(1), region, keys + region * region_floats);
-    PackRows(problem, part(2), region, values + region * region_floats);
+  const auto next = [regions](int64_t region) { return std::min(region + 1, regions - 1); };
+  for (int64_t region = 0; !one_each && region < regions; ++region) {
+    PackGroups(problem, part(1), region, next(region), keys + region * region_floats);
+    PackRows(problem, part(2), region, next(region), values + region * region_floats);
   }
+  const int32_t* routes = args.routes + image * regions;
   for (int64_t region = 0; region < regions; ++region) {
-    const GroupList list = problem.lists.Of(image * regions + region);
-    PackGroups(problem, part(0), region, queries);
+    PackGroups(problem, part(0), region, next(region), queries);
+    if (one_each) {
+      PackGroups(problem, part(1), routes[region], routes[next(region)], keys);
+      PackRows(problem, part(2), routes[region], routes[next(region)], values);
+    }
+    const GroupList list =
+        one_each ? problem.lists.OfOneRegion() : problem.lists.Of(image * regions + region);
     ForEachBlock(problem, [&](int64_t first, int64_t vectors) HWY_ATTR {
       ExpLogits(problem, list, queries, first, vectors, keys, exps, inverse_sums);
       WeightedRows(exps, vectors, values, problem.row_stride, list, rows);
@@ -231,19 +265,20 @@ void BackwardHead(const RoutedAttentionGradArgs& args, const Problem& problem, i
   float* d_logits = scratch.Take(problem.max_logits());
   float* inverse_sums = scratch.Take(kMaxVectors * kLanes);
   float* rows = scratch.Take(kMaxVectors * kVectorQueries * row_stride);
+  const auto next = [regions](int64_t region) { return std::min(region + 1, regions - 1); };
   std::fill_n(d_keys, head_floats, 0.0f);
   std::fill_n(d_values, head_floats, 0.0f);
   for (int64_t region = 0; region < regions; ++region) {
-    PackGroups(problem, part(1), region, keys + region * region_floats);
-    PackRows(problem, part(1), region, key_rows + region * region_floats);
-    PackGroups(problem, part(2), region, values + region * region_floats);
+    PackGroups(problem, part(1), region, next(region), keys + region * region_floats);
+    PackRows(problem, part(1), region, next(region), key_rows + region * region_floats);
+    PackGroups(problem, part(2), region, next(region), values + region * region_floats);
   }
   for (int64_t region = 0; region < regions; ++region) {
     const GroupList list = problem.lists.Of(image * regions + region);
-    PackGroups(problem, part(0), region, queries);
-    PackRows(problem, part(0), region, query_rows);
-    PackGroups(problem, d_out, region, d_outs);
-    PackRows(problem, d_out, region, d_out_rows);
+    PackGroups(problem, part(0), region, next(region), queries);
+    PackRows(problem, part(0), region, next(region), query_rows);
+    PackGroups(problem, d_out, region, next(region), d_outs);
+    PackRows(problem, d_out, region, next(region), d_out_rows);
     ForEachBlock(problem, [&](int64_t first, int64_t vectors) HWY_ATTR {
       const int64_t first_row = first * kVectorQueries * row_stride;
       ExpLogits(problem, list, queries, first, vectors, keys, p, inverse_sums);
