@@ -134,7 +134,7 @@ absl::Status Run::OpenModel(bool resume) {
     ASSIGN_OR_RETURN(const LoadReport report,
                      LoadWeights(fs_, train.init_weights, *store_,
                                  {.finetune = train.finetune, .variant = variant}));
-    LOG_IF(INFO, ranks_.is_first()) << train.init_weights << ": " << report.ToString();
+    LOG(INFO) << train.init_weights << ": " << report.ToString();
   }
   ASSIGN_OR_RETURN(const std::vector<float> lr_scales,
                    LayerScales(*model_, *store_, config_.optim.layer_decay));
@@ -181,7 +181,7 @@ absl::Status Run::Resume() {
   RETURN_IF_ERROR(CheckResumable(checkpoint.config(), DumpConfig(config_)));
   state_ = checkpoint.state();
   RETURN_IF_ERROR(LoadSnapshot(checkpoint, *store_, *optimizer_));
-  LOG_IF(INFO, ranks_.is_first()) << "continuing " << checkpoint.path();
+  LOG(INFO) << "continuing " << checkpoint.path();
   return absl::OkStatus();
 }
 
@@ -241,11 +241,10 @@ absl::Status Run::Prepare(const TrainFlags& flags) {
                .warmup_steps = steps(config_.optim.warmup_epochs),
                .cooldown_steps = steps(config_.optim.cooldown_epochs),
                .total_steps = steps_per_epoch_ * config_.train.epochs};
-  LOG_IF(INFO, ranks_.is_first()) << state_.model << ", " << store_->num_parameters()
-                                  << " parameters; " << train_source_->description() << ": "
-                                  << train_source_->num_samples() << " training images of "
-                                  << train_source_->num_classes() << " classes; "
-                                  << steps_per_epoch_ << " steps an epoch";
+  LOG(INFO) << state_.model << ", " << store_->num_parameters() << " parameters; "
+            << train_source_->description() << ": " << train_source_->num_samples()
+            << " training images of " << train_source_->num_classes() << " classes; "
+            << steps_per_epoch_ << " steps an epoch";
   return absl::OkStatus();
 }
 
