@@ -58,6 +58,7 @@ class Process {
     if (pid_ > 0 && waitpid(pid_, &status_, WNOHANG) == pid_) pid_ = 0;
     return pid_ > 0;
   }
+  std::string ErrSoFar() const { return PosixFileSystem().ReadFile(err_).value_or(""); }
   Ended Wait() {
     if (pid_ > 0) waitpid(pid_, &status_, 0);
     pid_ = 0;
