@@ -9,6 +9,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "core/check.h"
 #include "core/communicator.h"
 #include "core/edit_distance.h"
@@ -51,6 +52,20 @@ void MakeStandardStreamsSafe() {
   std::signal(SIGPIPE, SIG_IGN);
 }
 
+// Says why the program ends, once for all ranks where they end for the same reason.
+void Report(const absl::Status& status) {
+  const Communicator& ranks = Communicator::World();
+  const bool is_agreed = absl::IsCancelled(status);
+  if (!ranks.is_first()) {
+    if (is_agreed) return;
+    // What all of them found the first one tells, and ends the others meanwhile.
+    absl::SleepFor(absl::Milliseconds(500));
+  }
+  std::fprintf(stderr, "tessera: %s\n", std::string(status.message()).c_str());
+  // The others would wait for this one.
+  if (!is_agreed) ranks.AbortOthers(ExitCode(status));
+}
+
 int Main(int argc, char** argv) {
   MakeStandardStreamsSafe();
   FLAGS_logtostderr = true;
@@ -82,12 +97,7 @@ int Main(int argc, char** argv) {
     // --help and --version end the parsing, too.
     return app.exit(e) == 0 ? 0 : ExitCode(ConfigError(""));
   }
-  if (!result.ok()) {
-    std::fprintf(stderr, "tessera: %s\n", std::string(result.message()).c_str());
-    // Others that were started with this process would wait for it; they stop by themselves with
-    // it.
-    if (!absl::IsCancelled(result)) Communicator::World().AbortOthers(ExitCode(result));
-  }
+  if (!result.ok()) Report(result);
   return ExitCode(result);
 }
 

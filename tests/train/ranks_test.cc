@@ -74,7 +74,9 @@ TEST_F(Ranks, TrainAsOneDoesAndResumeAsAnyNumber) {
   kill(RankInTraining(mpirun, Folder("stopped")), SIGTERM);
   const Process::Ended stopped = mpirun.Wait();
   EXPECT_EQ(stopped.code, 75) << stopped.err;
-  EXPECT_THAT(stopped.err, HasSubstr("stopped and saved at step"));
+  const size_t told_at = stopped.err.find("stopped and saved at step");
+  EXPECT_NE(told_at, std::string::npos) << stopped.err;
+  EXPECT_EQ(stopped.err.find("stopped and saved at step", told_at + 1), std::string::npos);
   const std::string newest =
       Unwrap(OpenLatestCheckpoint(PosixFileSystem(), Folder("stopped"))).path();
   Process resumed = Start(1, Training(Folder("stopped"), {"train.epochs=100000", "--resume"}));
