@@ -89,6 +89,8 @@ struct Problem {
         lists(s, routes, region_groups),
         row_stride(RoundToVectors(s.head_dim)) {}
 
+  // The region after this one, if there is one.
+  int64_t Next(int64_t region) const { return std::min(region + 1, shape.regions() - 1); }
   int64_t image_tokens() const { return shape.height * shape.width; }
   int64_t group_floats() const { return kGroup * row_stride; }
   // One head of an image, in groups or in rows.
@@ -129,8 +131,9 @@ void PackGroups(const Problem& problem, const HeadRows<const T>& from, int64_t r
   const int64_t* tokens = problem.tokens.Of(region);
   const int64_t* ahead = problem.tokens.Of(next);
   for (int64_t g = 0; g < problem.region_groups; ++g, tokens += kGroup) {
-    for (int64_t i = 0; i < kGroup; ++i)
+    for (int64_t i = 0; i < kGroup; ++i) {
       from.Prefetch(ahead[g * kGroup + i], problem.shape.head_dim);
+    }
     const T* const rows[kGroup] = {from.Row(tokens[0]), from.Row(tokens[1]), from.Row(tokens[2]),
                                    from.Row(tokens[3])};
     PackGroup(rows, problem.shape.head_dim, to + g * problem.group_floats());
@@ -210,17 +213,16 @@ void ForwardHead(const RoutedAttentionArgs& args, const Problem& problem, int64_
   float* exps = scratch.Take(problem.max_logits());
   float* inverse_sums = scratch.Take(kMaxVectors * kLanes);
   float* rows = scratch.Take(kMaxVectors * kVectorQueries * problem.row_stride);
-  const auto next = [regions](int64_t region) { return std::min(region + 1, regions - 1); };
   for (int64_t region = 0; !one_each && region < regions; ++region) {
-    PackGroups(problem, part(1), region, next(region), keys + region * region_floats);
-    PackRows(problem, part(2), region, next(region), values + region * region_floats);
+    PackGroups(problem, part(1), region, problem.Next(region), keys + region * region_floats);
+    PackRows(problem, part(2), region, problem.Next(region), values + region * region_floats);
   }
   const int32_t* routes = args.routes + image * regions;
   for (int64_t region = 0; region < regions; ++region) {
-    PackGroups(problem, part(0), region, next(region), queries);
+    PackGroups(problem, part(0), region, problem.Next(region), queries);
     if (one_each) {
-      PackGroups(problem, part(1), routes[region], routes[next(region)], keys);
-      PackRows(problem, part(2), routes[region], routes[next(region)], values);
+      PackGroups(problem, part(1), routes[region], routes[problem.Next(region)], keys);
+      PackRows(problem, part(2), routes[region], routes[problem.Next(region)], values);
     }
     const GroupList list =
         one_each ? problem.lists.OfOneRegion() : problem.lists.Of(image * regions + region);
@@ -265,20 +267,19 @@ void BackwardHead(const RoutedAttentionGradArgs& args, const Problem& problem, i
   float* d_logits = scratch.Take(problem.max_logits());
   float* inverse_sums = scratch.Take(kMaxVectors * kLanes);
   float* rows = scratch.Take(kMaxVectors * kVectorQueries * row_stride);
-  const auto next = [regions](int64_t region) { return std::min(region + 1, regions - 1); };
   std::fill_n(d_keys, head_floats, 0.0f);
   std::fill_n(d_values, head_floats, 0.0f);
   for (int64_t region = 0; region < regions; ++region) {
-    PackGroups(problem, part(1), region, next(region), keys + region * region_floats);
-    PackRows(problem, part(1), region, next(region), key_rows + region * region_floats);
-    PackGroups(problem, part(2), region, next(region), values + region * region_floats);
+    PackGroups(problem, part(1), region, problem.Next(region), keys + region * region_floats);
+    PackRows(problem, part(1), region, problem.Next(region), key_rows + region * region_floats);
+    PackGroups(problem, part(2), region, problem.Next(region), values + region * region_floats);
   }
   for (int64_t region = 0; region < regions; ++region) {
     const GroupList list = problem.lists.Of(image * regions + region);
-    PackGroups(problem, part(0), region, next(region), queries);
-    PackRows(problem, part(0), region, next(region), query_rows);
-    PackGroups(problem, d_out, region, next(region), d_outs);
-    PackRows(problem, d_out, region, next(region), d_out_rows);
+    PackGroups(problem, part(0), region, problem.Next(region), queries);
+    PackRows(problem, part(0), region, problem.Next(region), query_rows);
+    PackGroups(problem, d_out, region, problem.Next(region), d_outs);
+    PackRows(problem, d_out, region, problem.Next(region), d_out_rows);
     ForEachBlock(problem, [&](int64_t first, int64_t vectors) HWY_ATTR {
       const int64_t first_row = first * kVectorQueries * row_stride;
       ExpLogits(problem, list, queries, first, vectors, keys, p, inverse_sums);
