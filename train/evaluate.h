@@ -41,9 +41,9 @@ struct Evaluation {
 };
 
 // Runs the model, which lives on `device`, over all batches of an evaluation loader. Stops early,
-// with an incomplete result, when `stop` (may be null) returns true before a batch, which it is
-// asked as often on every rank; `progress` (may
-// be null) is told the number of samples done.
+// with an incomplete result, when `stop` (may be null) returns true before a batch; it is asked as
+// often on every rank. `progress` (may be null) is told the number of samples done and their mean
+// loss.
 absl::StatusOr<Evaluation> Evaluate(const ImageModel& model, DType compute_dtype, Device device,
                                     Loader& loader, const std::function<bool()>& stop,
                                     const std::function<void(int64_t, double)>& progress);

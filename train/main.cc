@@ -72,6 +72,7 @@ int Main(int argc, char** argv) {
   FLAGS_log_prefix = false;
   google::InitGoogleLogging(argv[0]);
   ExitWhenOutOfMemory();
+  if (!Communicator::World().is_first()) FLAGS_minloglevel = google::WARNING;
   CLI::App app("Trains vision transformers from YAML files, evaluates and exports them.",
                "tessera");
   app.require_subcommand(1);

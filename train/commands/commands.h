@@ -6,12 +6,8 @@
 #include <CLI/CLI.hpp>
 
 #include "absl/status/status.h"
-#include "core/communicator.h"
 
 namespace tessera::train {
-
-// The ranks that share a command's work. Those behind the first log warnings alone.
-const Communicator& JoinRanks();
 
 void AddTrainCommand(CLI::App& app, absl::Status* result);
 void AddEvalCommand(CLI::App& app, absl::Status* result);

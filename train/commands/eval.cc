@@ -68,7 +68,7 @@ absl::Status WriteFiles(const Options& options, const Evaluation& evaluation,
 }
 
 absl::Status RunEval(const Options& options) {
-  const Communicator& ranks = JoinRanks();
+  const Communicator& ranks = Communicator::World();
   ASSIGN_OR_RETURN(LoadedModel loaded,
                    LoadModel(options.weights, options.config, options.overrides));
   DataConfig& data = loaded.config.data;

@@ -12,7 +12,6 @@ struct Options {
 };
 
 absl::Status RunTrain(const Options& options) {
-  JoinRanks();
   RunConfig config;
   RETURN_IF_ERROR(ReadConfigFile(options.config, options.overrides, &config));
   return Train(config, options.flags);
