@@ -54,6 +54,11 @@ const Communicator& Communicator::World() {
   return world;
 }
 
+const Communicator& Communicator::Alone() {
+  static const Communicator alone;
+  return alone;
+}
+
 void Communicator::AllReduceSum(absl::Span<float> values) const {
   if (size_ > 1) Sum(values, MPI_FLOAT);
 }

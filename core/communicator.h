@@ -20,6 +20,9 @@ class Communicator {
   // The first call waits for all of them.
   static const Communicator& World();
 
+  // This process without others, whatever started it.
+  static const Communicator& Alone();
+
   int64_t rank() const { return rank_; }
   int64_t size() const { return size_; }
   bool is_first() const { return rank_ == 0; }

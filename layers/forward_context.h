@@ -26,8 +26,8 @@ struct ForwardContext {
   int64_t first_sample = 0;
   int64_t sample_stride = 1;
 
-  // Ranks that train on parts of one batch and share its statistics; null: this one alone.
-  const Communicator* ranks = nullptr;
+  // Ranks that train on parts of one batch and share its statistics.
+  const Communicator* ranks = &Communicator::Alone();
 
   // Called with the full name of a module and its output, where models offer it; for tests and
   // for looking inside.

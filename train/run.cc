@@ -146,7 +146,7 @@ absl::Status Run::OpenModel(bool resume) {
                    .accumulate = train.accumulate,
                    .clip_grad = config_.optim.clip_grad,
                    .seed = state_.seed,
-                   .ranks = ranks_.size() > 1 ? &ranks_ : nullptr};
+                   .ranks = &ranks_};
   const int64_t size = config_.data.image_size;
   for (const StageCost& cost : model_->Costs(size, size)) {
     flops_per_image_ += 6.0 * static_cast<double>(cost.macs);

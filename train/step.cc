@@ -51,13 +51,12 @@ double ComputeGradients(const ImageModel& model, ParameterStore& store, const St
   context.seed = options.seed;
   context.step = step;
   context.ranks = options.ranks;
-  const int64_t rank = options.ranks == nullptr ? 0 : options.ranks->rank();
-  context.sample_stride = options.ranks == nullptr ? 1 : options.ranks->size();
+  context.sample_stride = options.ranks->size();
 
   const Device device = store.device();
   const Tensor losses = Tensor::Empty({options.accumulate}, DType::kF32, device);
   for (int64_t begin = 0; begin < batch; begin += part) {
-    context.first_sample = begin * context.sample_stride + rank;
+    context.first_sample = begin * context.sample_stride + options.ranks->rank();
     Tape tape;
     store.Watch(tape, /*accumulate=*/begin > 0);
     const Tensor logits = model.Forward(images.Slice(begin, begin + part).To(device), context);
@@ -70,7 +69,6 @@ double ComputeGradients(const ImageModel& model, ParameterStore& store, const St
   double sum = 0;
   for (int64_t i = 0; i < options.accumulate; ++i) sum += on_host.data<float>()[i];
   const double loss = sum / static_cast<double>(options.accumulate);
-  if (options.ranks == nullptr) return loss;
   AverageGradients(*options.ranks, store.grads());
   return options.ranks->Mean(loss);
 }

@@ -16,8 +16,8 @@ struct StepOptions {
   int64_t accumulate = 1;  // equal parts that a batch is cut into
   double clip_grad = 0.0;  // largest global L2 norm of the gradient; 0: no limit
   uint64_t seed = 0;       // of drop path and dropout
-  // Those that each train on a part of the batch, as large as the others'; null: this one alone.
-  const Communicator* ranks = nullptr;
+  // Those that each train on a part of the batch, as large as the others'.
+  const Communicator* ranks = &Communicator::Alone();
 };
 
 struct StepResult {

@@ -9,14 +9,9 @@
 namespace tessera {
 namespace {
 
-// Rows of x on all ranks.
-int64_t NumRows(const Tensor& x, const Communicator* ranks) {
-  return NumRows(x) * (ranks == nullptr ? 1 : ranks->size());
-}
-
 template <typename T>
 Tensor SumOverRanks(const Tensor& own, const Communicator* ranks) {
-  if (ranks == nullptr || ranks->size() == 1) return own;
+  if (ranks->size() == 1) return own;
   const Tensor sum = own.Clone();
   ranks->AllReduceSum(absl::MakeSpan(sum.data<T>(), sum.numel()));
   return sum;
@@ -26,7 +21,7 @@ ops::BatchNormStatistics StatisticsOf(const Tensor& x, const ops::RunningStatist
                                       const BatchNormOptions& options) {
   if (!options.batch_statistics) return ops::BatchNormRunningStatistics(running, options.eps);
   return ops::BatchNormStatisticsOf(SumOverRanks<double>(ops::BatchNormSums(x), options.ranks),
-                                    NumRows(x, options.ranks), options.eps, running,
+                                    NumRows(x) * options.ranks->size(), options.eps, running,
                                     options.momentum);
 }
 
@@ -53,8 +48,8 @@ void NormGradients(const GradContext& g, const Tensor& dy, const Tensor& x,
   if (!g.wants(kX)) return;
   const GradDest dx = g.Dest(kX);
   ops::BatchNormGradInput(dy, x, transform, gate,
-                          of_batch ? SumOverRanks<float>(sums, ranks) : Tensor(), NumRows(x, ranks),
-                          dx.tensor, dx.accumulate);
+                          of_batch ? SumOverRanks<float>(sums, ranks) : Tensor(),
+                          NumRows(x) * ranks->size(), dx.tensor, dx.accumulate);
 }
 
 // The gate of squeeze-excite and what its gradient needs.

@@ -14,9 +14,9 @@ struct BatchNormOptions {
   double momentum = 0.1;
   bool batch_statistics = true;  // else the running ones are used, as constants
   Activation activation = Activation::kNone;
-  // With ranks, each with as many rows, statistics and gradients of x are those of all their rows
-  // together. Gradients of weight and bias are of this rank's rows.
-  const Communicator* ranks = nullptr;
+  // Ranks that each have as many rows: statistics and gradients of x are those of all their rows
+  // together, gradients of weight and bias of this rank's.
+  const Communicator* ranks = &Communicator::Alone();
 };
 
 // activation((x - mean) rstd weight + bias): x [..., C] f32 or bf16, weight and bias f32 [C] -> y
